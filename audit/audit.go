@@ -1,0 +1,121 @@
+// Package audit keeps the record of security events: who did what, from where, to which client, user or session.
+//
+// Events are written by the storage in the same transaction as the change that they tell of, so that neither exists
+// without the other. Refreshes are not recorded one by one; what is recorded is what an investigator asks about.
+package audit
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Type names what happened. The values are part of the public contract.
+type Type string
+
+// The events of logins, sessions and tokens.
+const (
+	LoginFailed                  Type = "login.failed"
+	LoginThrottled               Type = "login.throttled"
+	SessionCreated               Type = "session.created"
+	SessionRevoked               Type = "session.revoked"
+	RefreshTokenReused           Type = "refresh_token.reused"
+	RefreshTokenRetriedElsewhere Type = "refresh_token.retried_elsewhere"
+	RefreshTokenCaughtUp         Type = "refresh_token.caught_up"
+	AccessTokenRevoked           Type = "access_token.revoked"
+)
+
+// The events of administration.
+const (
+	ClientCreated       Type = "client.created"
+	ClientUpdated       Type = "client.updated"
+	ClientDeleted       Type = "client.deleted"
+	ClientDisabled      Type = "client.disabled"
+	ClientEnabled       Type = "client.enabled"
+	ClientSecretRotated Type = "client.secret_rotated"
+
+	UserCreated         Type = "user.created"
+	UserDeleted         Type = "user.deleted"
+	UserDisabled        Type = "user.disabled"
+	UserEnabled         Type = "user.enabled"
+	UserPasswordChanged Type = "user.password_changed"
+	UserLoggedOut       Type = "user.logged_out"
+
+	KeyCreated Type = "key.created"
+	KeyRotated Type = "key.rotated"
+)
+
+// Types lists every event type, in the order in which a reader would look for one.
+var Types = []Type{
+	LoginFailed, LoginThrottled,
+	SessionCreated, SessionRevoked,
+	RefreshTokenReused, RefreshTokenRetriedElsewhere, RefreshTokenCaughtUp, AccessTokenRevoked,
+	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated,
+	UserCreated, UserDeleted, UserDisabled, UserEnabled, UserPasswordChanged, UserLoggedOut,
+	KeyCreated, KeyRotated,
+}
+
+// Event is one entry of the record. Members without a value are left out of its JSON.
+type Event struct {
+	ID        string    `json:"id"`
+	Time      time.Time `json:"time"` // set by the database when the event is written
+	Type      Type      `json:"type"`
+	Actor     string    `json:"actor,omitempty"` // who did it: a user or client id, "cli:NAME" or "server"
+	ClientID  string    `json:"client_id,omitempty"`
+	UserID    string    `json:"user_id,omitempty"`
+	SessionID string    `json:"session_id,omitempty"`
+	Address   string    `json:"address,omitempty"`
+	RequestID string    `json:"request_id,omitempty"`
+	Detail    string    `json:"detail,omitempty"`
+}
+
+// Origin is where a request came from. It is passed along to whatever may have to record an event.
+type Origin struct {
+	Actor     string
+	Address   string
+	UserAgent string
+	RequestID string
+}
+
+// New starts an event of type t that came from o. Its id grows with time, so that events sort by it.
+func New(t Type, o Origin) Event {
+	return Event{ID: uuid.Must(uuid.NewV7()).String(), Type: t, Actor: o.Actor, Address: o.Address, RequestID: o.RequestID}
+}
+
+// Log writes the event, which is in the database by now, to the structured log as well.
+func (e Event) Log(ctx context.Context, log *slog.Logger) {
+	attrs := make([]slog.Attr, 0, 8)
+	for _, a := range []struct{ key, value string }{
+		{"event", string(e.Type)}, {"actor", e.Actor}, {"client_id", e.ClientID}, {"user_id", e.UserID},
+		{"session_id", e.SessionID}, {"remote_ip", e.Address}, {"request_id", e.RequestID}, {"detail", e.Detail},
+	} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.key, a.value))
+		}
+	}
+	level := slog.LevelInfo
+	if e.Type == RefreshTokenReused || e.Type == LoginThrottled {
+		level = slog.LevelWarn
+	}
+	log.LogAttrs(ctx, level, "security event", attrs...)
+}
+
+// Filter selects events. Zero members select everything.
+type Filter struct {
+	Type     Type
+	UserID   string
+	ClientID string
+	Since    time.Duration // how far back from the database's now; 0: no limit
+	Before   string        // events older than the one with this id
+	Limit    int
+}
+
+// Store is what this package needs of a database.
+type Store interface {
+	// RecordEvent writes an event that stands for itself, without another change.
+	RecordEvent(ctx context.Context, e Event) error
+	// Events returns the selected events, newest first.
+	Events(ctx context.Context, f Filter) ([]Event, error)
+}

@@ -1,0 +1,261 @@
+package clients
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
+
+	"signet/audit"
+)
+
+// Errors of this package.
+var (
+	ErrNotFound        = errors.New("no such client")
+	ErrExists          = errors.New("a client with this id exists already")
+	ErrUnauthenticated = errors.New("client authentication failed") // RFC 6749 section 5.2: invalid_client
+)
+
+// Store is what this package needs of a database. Every change writes its audit event in the same transaction.
+type Store interface {
+	// Client returns the client, or ErrNotFound.
+	Client(ctx context.Context, id string) (Client, error)
+	// Clients returns up to limit clients in the order of their ids, those behind the id after.
+	Clients(ctx context.Context, after string, limit int) ([]Client, error)
+	// CreateClient inserts c, or returns ErrExists. The answer carries the database's time of creation.
+	CreateClient(ctx context.Context, c Client, e audit.Event) (Client, error)
+	// UpdateClient replaces the metadata and the current secret's digest, or returns ErrNotFound.
+	UpdateClient(ctx context.Context, c Client, e audit.Event) (Client, error)
+	// RotateClientSecret sets the digest; the old secret stays good for overlap. It returns ErrNotFound for an unknown client.
+	RotateClientSecret(ctx context.Context, id string, digest []byte, overlap time.Duration, e audit.Event) (Client, error)
+	// SetClientDisabled disables or enables the client, or returns ErrNotFound. Disabling raises its epoch.
+	SetClientDisabled(ctx context.Context, id string, disabled bool, e audit.Event) (Client, error)
+	// DeleteClient deletes the client, or returns ErrNotFound.
+	DeleteClient(ctx context.Context, id string, e audit.Event) error
+}
+
+const (
+	// Staleness is for how long a client read from the database may authenticate requests. Tokens are not affected: every
+	// use of one looks at the client in the database.
+	Staleness = time.Second
+
+	cacheSize = 4096
+)
+
+// Service registers and authenticates clients.
+type Service struct {
+	store Store
+	log   *slog.Logger
+
+	cache *lru.Cache[string, cached]
+	reads singleflight.Group
+}
+
+type cached struct {
+	client *Client
+	readAt time.Time
+}
+
+// New returns a service on the store.
+func New(store Store, log *slog.Logger) *Service {
+	cache, err := lru.New[string, cached](cacheSize)
+	if err != nil {
+		panic(err) // only for a size below one
+	}
+	return &Service{store: store, log: log, cache: cache}
+}
+
+// Authenticate returns the client that proves itself with the secret; a public client proves itself by sending none.
+// Whatever is wrong, an unknown client included, is ErrUnauthenticated; any other error is the database's.
+//
+// Secrets are 256 random bits, so that one SHA-256 is as good as a slow hash, and does not cost every request one.
+func (s *Service) Authenticate(ctx context.Context, id, secret string) (*Client, error) {
+	if !validID(id) {
+		return nil, ErrUnauthenticated
+	}
+	c, err := s.read(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return nil, ErrUnauthenticated
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.Disabled || c.Public() != (secret == "") || !c.Public() && !c.proves(secret) {
+		return nil, ErrUnauthenticated
+	}
+	return c, nil
+}
+
+// proves compares the secret with the stored digests in constant time.
+func (c *Client) proves(secret string) bool {
+	digest := sha256.Sum256([]byte(secret))
+	current := subtle.ConstantTimeCompare(digest[:], c.SecretDigest)
+	previous := subtle.ConstantTimeCompare(digest[:], c.PreviousDigest)
+	return current|previous == 1
+}
+
+// read returns the client from the cache, or from the database: one read at a time for each client.
+func (s *Service) read(ctx context.Context, id string) (*Client, error) {
+	if hit, ok := s.cache.Get(id); ok && time.Since(hit.readAt) < Staleness {
+		return hit.client, nil
+	}
+	read := s.reads.DoChan(id, func() (any, error) {
+		readAt := time.Now()
+		// The read serves every request that waits for it, so it must not end with the first one's.
+		c, err := s.store.Client(context.WithoutCancel(ctx), id)
+		if err != nil {
+			s.cache.Remove(id)
+			return nil, err
+		}
+		s.cache.Add(id, cached{client: &c, readAt: readAt})
+		return &c, nil
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-read:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*Client), nil
+	}
+}
+
+// newSecret makes a client secret of 256 random bits and its digest.
+func newSecret() (secret string, digest []byte) {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b)
+	secret = "sgs_" + base64.RawURLEncoding.EncodeToString(b)
+	sum := sha256.Sum256([]byte(secret))
+	return secret, sum[:]
+}
+
+// Create registers c. An empty id, authentication method or list of grants gets the default. The answer holds the secret
+// of a confidential client, which is nowhere to be found later.
+func (s *Service) Create(ctx context.Context, c Client, o audit.Origin) (Client, error) {
+	if c.ID == "" {
+		c.ID = uuid.NewString()
+	}
+	if c.AuthMethod == "" {
+		c.AuthMethod = SecretBasic
+	}
+	if c.Grants == nil {
+		c.Grants = []Grant{Password, RefreshToken}
+	}
+	if err := c.Validate(); err != nil {
+		return Client{}, err
+	}
+	var epoch [8]byte
+	_, _ = rand.Read(epoch[:])
+	c.Epoch = int64(binary.BigEndian.Uint64(epoch[:]) >> 2) // room to be raised
+	secret := ""
+	if !c.Public() {
+		secret, c.SecretDigest = newSecret()
+	}
+	e := event(audit.ClientCreated, o, c.ID)
+	created, err := s.store.CreateClient(ctx, c, e)
+	return s.changed(ctx, created, secret, e, err)
+}
+
+// Update replaces the metadata of the client with c's id. A client that was public and is to have a secret is given one,
+// which the answer holds.
+func (s *Service) Update(ctx context.Context, c Client, o audit.Origin) (Client, error) {
+	if err := c.Validate(); err != nil {
+		return Client{}, err
+	}
+	secret := ""
+	switch {
+	case c.Public():
+		c.SecretDigest = nil
+	case c.SecretDigest == nil:
+		secret, c.SecretDigest = newSecret()
+	}
+	e := event(audit.ClientUpdated, o, c.ID)
+	updated, err := s.store.UpdateClient(ctx, c, e)
+	return s.changed(ctx, updated, secret, e, err)
+}
+
+// RotateSecret gives the client a new secret, which the answer holds. The old one stays good for the overlap.
+func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Duration, o audit.Origin) (Client, error) {
+	c, err := s.store.Client(ctx, id)
+	if err != nil {
+		return Client{}, err
+	}
+	if c.Public() {
+		return Client{}, invalid("token_endpoint_auth_method", "the client is public: it has no secret to rotate")
+	}
+	secret, digest := newSecret()
+	e := event(audit.ClientSecretRotated, o, id)
+	if overlap > 0 {
+		e.Detail = fmt.Sprintf("the old secret stays good for %s", overlap)
+	}
+	c, err = s.store.RotateClientSecret(ctx, id, digest, overlap, e)
+	return s.changed(ctx, c, secret, e, err)
+}
+
+// SetDisabled disables the client, which ends its sessions and tokens for good, or enables it again.
+func (s *Service) SetDisabled(ctx context.Context, id string, disabled bool, o audit.Origin) (Client, error) {
+	t := audit.ClientEnabled
+	if disabled {
+		t = audit.ClientDisabled
+	}
+	e := event(t, o, id)
+	c, err := s.store.SetClientDisabled(ctx, id, disabled, e)
+	return s.changed(ctx, c, "", e, err)
+}
+
+// Delete deletes the client; its sessions and tokens are dead.
+func (s *Service) Delete(ctx context.Context, id string, o audit.Origin) error {
+	e := event(audit.ClientDeleted, o, id)
+	_, err := s.changed(ctx, Client{ID: id}, "", e, s.store.DeleteClient(ctx, id, e))
+	return err
+}
+
+// Get returns the client as it is in the database, or ErrNotFound.
+func (s *Service) Get(ctx context.Context, id string) (Client, error) { return s.store.Client(ctx, id) }
+
+// List returns up to limit clients in the order of their ids, those behind the id after.
+func (s *Service) List(ctx context.Context, after string, limit int) ([]Client, error) {
+	return s.store.Clients(ctx, after, limit)
+}
+
+func event(t audit.Type, o audit.Origin, id string) audit.Event {
+	e := audit.New(t, o)
+	e.ClientID = id
+	return e
+}
+
+// changed ends every change: it forgets the cached client and logs the event.
+func (s *Service) changed(ctx context.Context, c Client, secret string, e audit.Event, err error) (Client, error) {
+	if err != nil {
+		return Client{}, err
+	}
+	s.cache.Remove(c.ID)
+	e.Log(ctx, s.log)
+	c.Secret = secret
+	return c, nil
+}
+
+// Resources returns what the client's tokens may be for: its registered audience, or else the issuer.
+func (c *Client) Resources(issuer string) []string {
+	if len(c.Audience) > 0 {
+		return c.Audience
+	}
+	return []string{issuer}
+}
+
+// Serves tells whether an access token with the audience aud is this resource server's business.
+func (c *Client) Serves(aud []string, issuer string) bool {
+	return c.ResourceServer && slices.ContainsFunc(c.Resources(issuer), func(r string) bool { return slices.Contains(aud, r) })
+}

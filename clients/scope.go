@@ -1,0 +1,50 @@
+package clients
+
+import (
+	"errors"
+	"slices"
+	"strings"
+)
+
+// Scopes of Signet's own. They are never granted by default: a client has to be registered for them and ask by name.
+const (
+	ScopeAdmin   = "signet:admin"   // the admin API; in the password grant for admins alone
+	ScopeAccount = "signet:account" // a user's own account
+
+	reservedPrefix = "signet:"
+)
+
+// Scope is a set of scope tokens in the order in which they were named (RFC 6749 section 3.3).
+type Scope []string
+
+// errScope says that a scope is not of the RFC's form.
+var errScope = errors.New(`must be scope tokens separated by single spaces, each of visible ASCII without " and \`)
+
+// ParseScope reads a space-separated scope. An empty string is an empty scope; a token named twice counts once.
+func ParseScope(s string) (Scope, error) {
+	scope := Scope{}
+	if s == "" {
+		return scope, nil
+	}
+	for token := range strings.SplitSeq(s, " ") {
+		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+			return nil, errScope
+		}
+		if !slices.Contains(scope, token) {
+			scope = append(scope, token)
+		}
+	}
+	return scope, nil
+}
+
+func (s Scope) String() string { return strings.Join(s, " ") }
+
+// Within tells whether every token of s is in other.
+func (s Scope) Within(other Scope) bool {
+	return !slices.ContainsFunc(s, func(token string) bool { return !slices.Contains(other, token) })
+}
+
+// Default is what a request that names no scope gets: all that is registered but Signet's own.
+func (s Scope) Default() Scope {
+	return slices.DeleteFunc(slices.Clone(s), func(token string) bool { return strings.HasPrefix(token, reservedPrefix) })
+}

@@ -1,0 +1,285 @@
+package keys
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"signet/audit"
+)
+
+// Store is what this package needs of a database.
+type Store interface {
+	// SigningKeys returns all keys but those retired for longer than keep, oldest first, and the database's time.
+	SigningKeys(ctx context.Context, keep time.Duration) ([]Key, time.Time, error)
+	// AdvanceSigningKeys retires the current key, makes the given one current, inserting it if it is new, and publishes
+	// next, if not nil, in place of any other next key. It changes nothing and returns false unless the current key
+	// is the one named from ("": there is none), so that of many who try at once one succeeds.
+	AdvanceSigningKeys(ctx context.Context, from string, current Key, next *Key, e audit.Event) (bool, error)
+	// ResealSigningKey replaces the sealed private key of k's row.
+	ResealSigningKey(ctx context.Context, k Key) error
+}
+
+// Config is what the operator decides about signing.
+type Config struct {
+	Secret        Secret
+	Algorithm     Algorithm
+	SigningSecret []byte        // the shared secret of HS256
+	TokenTTL      time.Duration // how long a retired key may still be needed
+	RotateEvery   time.Duration
+}
+
+const (
+	// pollInterval is how soon a replica learns of keys that another one, or the command line, made.
+	pollInterval = 10 * time.Second
+	// retireMargin covers the replicas that sign with a retired key until their next poll, and differing clocks.
+	retireMargin = time.Minute
+	// reloadPause bounds how often a token with an unknown key may make a replica look for new keys.
+	reloadPause = time.Second
+)
+
+// ErrNotLoaded says that the signing keys could not be read from the database yet.
+var ErrNotLoaded = errors.New("the signing keys are not loaded yet")
+
+// Service signs and verifies access tokens, and takes the signing keys through their life.
+type Service struct {
+	store  Store
+	cfg    Config
+	sealer sealer
+	log    *slog.Logger
+
+	ring     atomic.Pointer[ring]
+	reloadMu sync.Mutex
+	reloaded time.Time
+}
+
+// New returns a service that can do nothing before Load has succeeded.
+func New(store Store, cfg Config, log *slog.Logger) *Service {
+	return &Service{store: store, cfg: cfg, sealer: newSealer(cfg.Secret), log: log}
+}
+
+// Keep is for how long after its retirement a key is published and verified with.
+func (s *Service) Keep() time.Duration { return s.cfg.TokenTTL + retireMargin }
+
+// Loaded tells whether the service can sign.
+func (s *Service) Loaded() bool { return s.ring.Load() != nil }
+
+// Load reads the keys, after making what is missing: the first keys of a new database, keys of a newly configured
+// algorithm, the row of a newly configured HS256 secret. It seals under the first value of SIGNET_SECRET what is
+// still sealed under the second. It returns ErrWrongSecret where the secret is another one.
+func (s *Service) Load(ctx context.Context) error {
+	for range 5 {
+		rows, _, err := s.store.SigningKeys(ctx, s.Keep())
+		if err != nil {
+			return err
+		}
+		current, from := currentOf(rows), ""
+		if current != nil {
+			from = current.ID
+			if fits, err := s.fits(*current); err != nil {
+				return err
+			} else if fits {
+				return s.adopt(ctx, rows)
+			}
+		}
+		first, next, err := s.generatePair()
+		if err != nil {
+			return err
+		}
+		e := audit.New(audit.KeyCreated, audit.Origin{Actor: "server"})
+		e.Detail = fmt.Sprintf("%s key %s", first.Algorithm, first.ID)
+		if ok, err := s.store.AdvanceSigningKeys(ctx, from, first, next, e); err != nil {
+			return err
+		} else if ok {
+			e.Log(ctx, s.log)
+		} // else another replica was faster: take its keys
+	}
+	return errors.New("the signing keys keep changing: are replicas with different SIGNET_SIGNING_ALG starting at once?")
+}
+
+func currentOf(rows []Key) *Key {
+	for i := range rows {
+		if rows[i].State() == Current {
+			return &rows[i]
+		}
+	}
+	return nil
+}
+
+// fits tells whether k is what the configuration wants tokens to be signed with.
+func (s *Service) fits(k Key) (bool, error) {
+	if k.Algorithm != s.cfg.Algorithm || k.Algorithm != HS256 {
+		return k.Algorithm == s.cfg.Algorithm, nil
+	}
+	private, _, err := s.sealer.open(k.Sealed, k.identity())
+	if err != nil {
+		return false, ErrWrongSecret
+	}
+	return subtle.ConstantTimeCompare(private, s.cfg.SigningSecret) == 1, nil
+}
+
+// generatePair makes a current and a next key of the configured algorithm; HS256 has no next one.
+func (s *Service) generatePair() (Key, *Key, error) {
+	if s.cfg.Algorithm == HS256 {
+		return sealKey(HS256, s.cfg.SigningSecret, s.sealer), nil, nil
+	}
+	first, err := generate(s.cfg.Algorithm, s.sealer)
+	if err != nil {
+		return Key{}, nil, err
+	}
+	next, err := generate(s.cfg.Algorithm, s.sealer)
+	return first, &next, err
+}
+
+// adopt makes the rows this replica's ring.
+func (s *Service) adopt(ctx context.Context, rows []Key) error {
+	r, err := newRing(rows, s.sealer)
+	if err != nil {
+		return err
+	}
+	for _, k := range r.stale {
+		if err := s.store.ResealSigningKey(ctx, k); err != nil {
+			return err
+		}
+	}
+	s.ring.Store(r)
+	return nil
+}
+
+// reload takes the keys from the database as they are.
+func (s *Service) reload(ctx context.Context) ([]Key, time.Time, error) {
+	rows, now, err := s.store.SigningKeys(ctx, s.Keep())
+	if err == nil {
+		err = s.adopt(ctx, rows)
+	}
+	return rows, now, err
+}
+
+// Follow keeps the ring up to date with the database, and rotates keys that are due, until ctx ends.
+func (s *Service) Follow(ctx context.Context) {
+	tick := time.NewTicker(min(pollInterval, s.cfg.RotateEvery))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		rows, now, err := s.reload(ctx)
+		if err == nil {
+			if k := currentOf(rows); k != nil && k.Algorithm != HS256 && now.Sub(k.ActiveFrom) >= s.cfg.RotateEvery {
+				_, err = s.Rotate(ctx, audit.Origin{Actor: "server"})
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "cannot follow the signing keys; going on with the known ones", "error", err)
+		}
+	}
+}
+
+// Rotate makes the next key current and publishes a new next one. It returns the new current key. Where another replica
+// rotated at the same moment, that one's rotation stands.
+func (s *Service) Rotate(ctx context.Context, o audit.Origin) (Key, error) {
+	rows, _, err := s.store.SigningKeys(ctx, s.Keep())
+	if err != nil {
+		return Key{}, err
+	}
+	current := currentOf(rows)
+	if current == nil {
+		return Key{}, errors.New("there are no signing keys yet; they are made when the server starts")
+	}
+	if current.Algorithm == HS256 {
+		return Key{}, errors.New("HS256 has no key to rotate: change SIGNET_SIGNING_SECRET and restart the server")
+	}
+	fresh, err := generate(current.Algorithm, s.sealer)
+	if err != nil {
+		return Key{}, err
+	}
+	var promoted Key
+	for _, k := range rows {
+		if k.State() == Next {
+			promoted = k
+		}
+	}
+	if promoted.ID == "" {
+		if promoted, err = generate(current.Algorithm, s.sealer); err != nil {
+			return Key{}, err
+		}
+	}
+	e := audit.New(audit.KeyRotated, o)
+	e.Detail = fmt.Sprintf("from %s to %s", current.ID, promoted.ID)
+	ok, err := s.store.AdvanceSigningKeys(ctx, current.ID, promoted, &fresh, e)
+	if err != nil {
+		return Key{}, err
+	}
+	if ok {
+		e.Log(ctx, s.log)
+	}
+	rows, _, err = s.reload(ctx)
+	if err != nil {
+		return Key{}, err
+	}
+	return *currentOf(rows), nil
+}
+
+// List returns the keys that are published or will be, oldest first.
+func (s *Service) List(ctx context.Context) ([]Key, error) {
+	rows, _, err := s.store.SigningKeys(ctx, s.Keep())
+	return rows, err
+}
+
+// JWKS returns the public keys as a JWK Set (RFC 7517 section 5), or nil before Load.
+func (s *Service) JWKS() []byte {
+	if r := s.ring.Load(); r != nil {
+		return r.jwks
+	}
+	return nil
+}
+
+// Sign returns claims as a JWT signed by the current key, in compact form.
+func (s *Service) Sign(claims any) (string, error) {
+	r := s.ring.Load()
+	if r == nil {
+		return "", ErrNotLoaded
+	}
+	return r.sign(claims)
+}
+
+// Verify checks the signature of an access token and fills claims from it. It returns ErrNotLoaded, the database's error
+// where new keys had to be looked for, or an error that says that the token is not Signet's.
+func (s *Service) Verify(ctx context.Context, token string, claims jwt.Claims) (valid bool, err error) {
+	r := s.ring.Load()
+	if r == nil {
+		return false, ErrNotLoaded
+	}
+	err = r.verify(token, claims)
+	if errors.Is(err, errUnknownKey) {
+		// Another replica may have rotated since this one looked. At most one look a second, however many such tokens come.
+		if r, err = s.reloadOnce(ctx, r); err != nil {
+			return false, err
+		}
+		err = r.verify(token, claims)
+	}
+	return err == nil, nil
+}
+
+// reloadOnce returns a ring newer than seen, or seen where it was looked for a moment ago.
+func (s *Service) reloadOnce(ctx context.Context, seen *ring) (*ring, error) {
+	s.reloadMu.Lock()
+	defer s.reloadMu.Unlock()
+	if r := s.ring.Load(); r != seen || time.Since(s.reloaded) < reloadPause {
+		return r, nil
+	}
+	_, _, err := s.reload(ctx)
+	if err == nil {
+		s.reloaded = time.Now()
+	}
+	return s.ring.Load(), err
+}

@@ -1,0 +1,104 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// batchSize is how many rows one statement of a clean-up looks at: few enough that no request waits for it.
+const batchSize = 500
+
+// inBatches runs a statement that deletes up to @batch rows until there is nothing left to delete, and returns how many it
+// deleted in all.
+func (s *Store) inBatches(ctx context.Context, sql string, args pgx.NamedArgs) (int64, error) {
+	args["batch"] = batchSize
+	var total int64
+	for {
+		began := time.Now()
+		n, err := s.exec(ctx, sql, args)
+		total += n
+		if err != nil || n < batchSize {
+			return total, err
+		}
+		if err := rest(ctx, began); err != nil {
+			return total, err
+		}
+	}
+}
+
+// rest leaves the database to the requests for twice as long as the batch took that began then.
+func rest(ctx context.Context, began time.Time) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(2 * time.Since(began)):
+		return nil
+	}
+}
+
+// DeleteEndedSessions deletes sessions that have ended, those merely idle for too long only when the access tokens of
+// their last use have expired as well (keep). It walks the table once, in the order of the primary key: there is no index
+// on what a refresh changes.
+func (s *Store) DeleteEndedSessions(ctx context.Context, keep time.Duration) (int64, error) {
+	type walked struct {
+		last    *string
+		deleted int64
+	}
+	var total int64
+	after := uuid.Nil.String()
+	for {
+		began := time.Now()
+		w, _, err := one(ctx, s, func(row pgx.CollectableRow) (w walked, err error) {
+			err = row.Scan(&w.last, &w.deleted)
+			return w, err
+		}, `WITH batch AS MATERIALIZED (
+				SELECT id FROM sessions WHERE id > @after::uuid ORDER BY id LIMIT @batch
+			), ended AS (
+				SELECT s.id FROM sessions s JOIN batch USING (id)
+				WHERE s.revoked_at IS NOT NULL OR s.expires_at <= now() OR s.idle_expires_at <= now() - @keep::interval
+					OR NOT EXISTS (SELECT FROM users u WHERE u.id = s.user_id AND u.epoch = s.user_epoch)
+					OR NOT EXISTS (SELECT FROM clients c WHERE c.id = s.client_id AND c.epoch = s.client_epoch)
+				FOR UPDATE OF s SKIP LOCKED
+			), deleted AS (
+				DELETE FROM sessions WHERE id IN (SELECT id FROM ended) RETURNING 1
+			)
+			SELECT (SELECT id::text FROM batch ORDER BY id DESC LIMIT 1), (SELECT count(*) FROM deleted)`,
+			pgx.NamedArgs{"after": after, "keep": keep, "batch": batchSize})
+		total += w.deleted
+		if err != nil || w.last == nil {
+			return total, err
+		}
+		after = *w.last
+		if err := rest(ctx, began); err != nil {
+			return total, err
+		}
+	}
+}
+
+// DeleteExpiredRevocations deletes the revocations of access tokens that have expired since.
+func (s *Store) DeleteExpiredRevocations(ctx context.Context) (int64, error) {
+	return s.inBatches(ctx, `DELETE FROM revoked_access_tokens WHERE jti IN (
+		SELECT jti FROM revoked_access_tokens WHERE expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`, pgx.NamedArgs{})
+}
+
+// DeleteLoginFailures deletes failures that count no more.
+func (s *Store) DeleteLoginFailures(ctx context.Context, window time.Duration) (int64, error) {
+	return s.inBatches(ctx, `DELETE FROM login_failures WHERE subject IN (
+		SELECT subject FROM login_failures WHERE window_start <= now() - @window::interval LIMIT @batch FOR UPDATE SKIP LOCKED)`,
+		pgx.NamedArgs{"window": window})
+}
+
+// DeleteEvents deletes audit events older than the retention.
+func (s *Store) DeleteEvents(ctx context.Context, retention time.Duration) (int64, error) {
+	return s.inBatches(ctx, `DELETE FROM audit_events WHERE id IN (
+		SELECT id FROM (SELECT id, time FROM audit_events ORDER BY id LIMIT @batch) oldest WHERE time <= now() - @retention::interval)`,
+		pgx.NamedArgs{"retention": retention})
+}
+
+// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep.
+func (s *Store) DeleteRetiredKeys(ctx context.Context, keep time.Duration) (int64, error) {
+	return s.exec(ctx, `DELETE FROM signing_keys WHERE retired_at <= now() - @keep::interval`, pgx.NamedArgs{"keep": keep})
+}

@@ -1,0 +1,117 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet/audit"
+	"signet/clients"
+)
+
+const clientColumns = `id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server,
+	disabled, epoch, secret_digest, CASE WHEN previous_until > now() THEN previous_digest END, created_at`
+
+func readClient(row pgx.CollectableRow) (c clients.Client, err error) {
+	err = row.Scan(&c.ID, &c.Name, &c.Grants, &c.AuthMethod, &c.Scope, &c.Audience, &c.RedirectURIs, &c.BrowserOrigins,
+		&c.ResourceServer, &c.Disabled, &c.Epoch, &c.SecretDigest, &c.PreviousDigest, &c.CreatedAt)
+	c.CreatedAt = c.CreatedAt.UTC()
+	return c, err
+}
+
+// clientArgs are the arguments of a client's metadata. Lists are never NULL.
+func clientArgs(c clients.Client) pgx.NamedArgs {
+	return pgx.NamedArgs{
+		"id": c.ID, "name": c.Name, "grants": list(c.Grants), "auth_method": string(c.AuthMethod), "scope": list(c.Scope),
+		"audience": list(c.Audience), "redirect_uris": list(c.RedirectURIs), "browser_origins": list(c.BrowserOrigins),
+		"resource_server": c.ResourceServer, "secret_digest": c.SecretDigest,
+	}
+}
+
+func list[T ~string](values []T) []string {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = string(v)
+	}
+	return texts
+}
+
+// Client implements clients.Store.
+func (s *Store) Client(ctx context.Context, id string) (clients.Client, error) {
+	return s.oneClient(ctx, `SELECT `+clientColumns+` FROM clients WHERE id = @id`, pgx.NamedArgs{"id": id})
+}
+
+func (s *Store) oneClient(ctx context.Context, sql string, args pgx.NamedArgs) (clients.Client, error) {
+	c, found, err := one(ctx, s, readClient, sql, args)
+	if err == nil && !found {
+		err = clients.ErrNotFound
+	}
+	return c, err
+}
+
+// Clients implements clients.Store.
+func (s *Store) Clients(ctx context.Context, after string, limit int) ([]clients.Client, error) {
+	return many(ctx, s, readClient, `SELECT `+clientColumns+` FROM clients WHERE id > @after ORDER BY id LIMIT @limit`,
+		pgx.NamedArgs{"after": after, "limit": limit})
+}
+
+var createClient = recording(`
+	INSERT INTO clients (id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server, epoch, secret_digest)
+	VALUES (@id, @name, @grants, @auth_method, @scope, @audience, @redirect_uris, @browser_origins, @resource_server, @epoch, @secret_digest)
+	RETURNING *`, clientColumns)
+
+// CreateClient implements clients.Store.
+func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
+	args := with(e, clientArgs(c))
+	args["epoch"] = c.Epoch
+	created, err := run(ctx, false, func(ctx context.Context) (clients.Client, error) {
+		rows, err := s.pool.Query(ctx, createClient, args)
+		if err != nil {
+			return clients.Client{}, err
+		}
+		return pgx.CollectExactlyOneRow(rows, readClient)
+	})
+	if violates(err, "clients_pkey") {
+		err = clients.ErrExists
+	}
+	return created, err
+}
+
+var updateClient = recording(`
+	UPDATE clients SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
+		redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server,
+		secret_digest = @secret_digest,
+		previous_digest = CASE WHEN @secret_digest::bytea IS NOT NULL THEN previous_digest END
+	WHERE id = @id RETURNING *`, clientColumns)
+
+// UpdateClient implements clients.Store.
+func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
+	return s.oneClient(ctx, updateClient, with(e, clientArgs(c)))
+}
+
+var rotateClientSecret = recording(`
+	UPDATE clients SET secret_digest = @digest, previous_digest = secret_digest, previous_until = now() + @overlap::interval
+	WHERE id = @id RETURNING *`, clientColumns)
+
+// RotateClientSecret implements clients.Store.
+func (s *Store) RotateClientSecret(ctx context.Context, id string, digest []byte, overlap time.Duration, e audit.Event) (clients.Client, error) {
+	return s.oneClient(ctx, rotateClientSecret, with(e, pgx.NamedArgs{"id": id, "digest": digest, "overlap": overlap}))
+}
+
+var setClientDisabled = recording(`
+	UPDATE clients SET disabled = @disabled, epoch = epoch + CASE WHEN @disabled THEN 1 ELSE 0 END
+	WHERE id = @id RETURNING *`, clientColumns)
+
+// SetClientDisabled implements clients.Store.
+func (s *Store) SetClientDisabled(ctx context.Context, id string, disabled bool, e audit.Event) (clients.Client, error) {
+	return s.oneClient(ctx, setClientDisabled, with(e, pgx.NamedArgs{"id": id, "disabled": disabled}))
+}
+
+var deleteClient = recording(`DELETE FROM clients WHERE id = @id RETURNING *`, clientColumns)
+
+// DeleteClient implements clients.Store.
+func (s *Store) DeleteClient(ctx context.Context, id string, e audit.Event) error {
+	_, err := s.oneClient(ctx, deleteClient, with(e, pgx.NamedArgs{"id": id}))
+	return err
+}

@@ -1,0 +1,80 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet/audit"
+	"signet/keys"
+)
+
+// SigningKeys implements keys.Store.
+func (s *Store) SigningKeys(ctx context.Context, keep time.Duration) ([]keys.Key, time.Time, error) {
+	var now time.Time
+	rows, err := many(ctx, s, func(row pgx.CollectableRow) (k keys.Key, err error) {
+		var active, retired *time.Time
+		if err = row.Scan(&k.ID, &k.Algorithm, &k.Sealed, &k.CreatedAt, &active, &retired, &now); err == nil {
+			k.CreatedAt, k.ActiveFrom, k.RetiredAt = k.CreatedAt.UTC(), orZero(active), orZero(retired)
+		}
+		return k, err
+	}, `SELECT id, algorithm, sealed, created_at, active_from, retired_at, now() FROM signing_keys
+		WHERE retired_at IS NULL OR retired_at > now() - @keep::interval ORDER BY created_at, id`, pgx.NamedArgs{"keep": keep})
+	return rows, now, err
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// errStale ends a transaction whose precondition another one has changed.
+var errStale = errors.New("stale")
+
+// AdvanceSigningKeys implements keys.Store.
+func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current keys.Key, next *keys.Key, e audit.Event) (bool, error) {
+	_, err := run(ctx, false, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			if from != "" {
+				tag, err := tx.Exec(ctx, `UPDATE signing_keys SET retired_at = now()
+					WHERE id = $1 AND active_from IS NOT NULL AND retired_at IS NULL`, from)
+				if err != nil {
+					return err
+				}
+				if tag.RowsAffected() == 0 {
+					return errStale
+				}
+			}
+			// A next key that is not to become current never signed: nobody misses it.
+			if _, err := tx.Exec(ctx, `DELETE FROM signing_keys WHERE active_from IS NULL AND id <> $1`, current.ID); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `INSERT INTO signing_keys (id, algorithm, sealed, active_from) VALUES ($1, $2, $3, now())
+				ON CONFLICT (id) DO UPDATE SET active_from = now()`, current.ID, string(current.Algorithm), current.Sealed); err != nil {
+				return err
+			}
+			if next != nil {
+				if _, err := tx.Exec(ctx, `INSERT INTO signing_keys (id, algorithm, sealed) VALUES ($1, $2, $3)`,
+					next.ID, string(next.Algorithm), next.Sealed); err != nil {
+					return err
+				}
+			}
+			_, err := tx.Exec(ctx, insertEvent, with(e, pgx.NamedArgs{}))
+			return err
+		})
+	})
+	if errors.Is(err, errStale) || violates(err, "signing_keys_one_current") || violates(err, "signing_keys_one_next") {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// ResealSigningKey implements keys.Store.
+func (s *Store) ResealSigningKey(ctx context.Context, k keys.Key) error {
+	_, err := s.exec(ctx, `UPDATE signing_keys SET sealed = @sealed WHERE id = @id`, pgx.NamedArgs{"id": k.ID, "sealed": k.Sealed})
+	return err
+}

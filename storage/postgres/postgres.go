@@ -1,0 +1,172 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"signet/audit"
+)
+
+const (
+	// statementTimeout bounds a request's stay in the database: waiting for a connection, for locks, and the work itself.
+	statementTimeout = 5 * time.Second
+	connectTimeout   = 3 * time.Second
+
+	// defaultMaxConns is the size of the pool where the URL does not say otherwise (pool_max_conns). Commits of
+	// simultaneous refreshes are made durable together, so a few more connections than cores pay off.
+	defaultMaxConns = 16
+
+	// tries is how often a statement is run that lost to a concurrent one or to a broken connection.
+	tries = 4
+)
+
+// Store implements the stores of the domain packages on one PostgreSQL database.
+type Store struct {
+	pool *pgxpool.Pool
+}
+
+// Open prepares a pool for the database at the URL, or in keyword=value form, and does not connect yet. The tracer may be nil.
+func Open(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (*Store, error) {
+	cfg, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		// The parser's own error repeats the URL with parts of a password that it could not make out.
+		return nil, errors.New("the database URL is not of the form postgres://user:password@host:5432/database?sslmode=…")
+	}
+	if !strings.Contains(databaseURL, "pool_max_conns") {
+		cfg.MaxConns = defaultMaxConns
+	}
+	if cfg.ConnConfig.ConnectTimeout == 0 || cfg.ConnConfig.ConnectTimeout > connectTimeout {
+		cfg.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	if _, set := cfg.ConnConfig.RuntimeParams["application_name"]; !set {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "signet"
+	}
+	cfg.ConnConfig.Tracer = tracer
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{pool: pool}, nil
+}
+
+// Close waits for connections in use and closes the pool.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ping asks the database for a sign of life.
+func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
+
+// PoolStats returns how many connections are in use, idle, allowed at the most, and how often one had to be waited for.
+func (s *Store) PoolStats() (inUse, idle, limit int, waits int64) {
+	st := s.pool.Stat()
+	return int(st.AcquiredConns()), int(st.IdleConns()), int(st.MaxConns()), st.EmptyAcquireCount()
+}
+
+// Host names the server for messages, without credentials.
+func Host(databaseURL string) string {
+	if u, err := url.Parse(databaseURL); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return "the configured server"
+}
+
+// run runs f within the statement timeout, again where it lost to a concurrent transaction or to a broken connection
+// before anything was sent, and, if it is repeatable, also where it is unknown whether it took effect.
+func run[T any](ctx context.Context, repeatable bool, f func(ctx context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	for try := 1; ; try++ {
+		v, err := f(ctx)
+		if err == nil || try == tries || ctx.Err() != nil || !(lostRace(err) || pgconn.SafeToRetry(err) || repeatable && lostConnection(err)) {
+			return v, err
+		}
+		pause := time.Duration(1+rand.IntN(10*try*try)) * time.Millisecond //nolint:gosec // jitter
+		select {
+		case <-ctx.Done():
+			return v, err
+		case <-time.After(pause):
+		}
+	}
+}
+
+// lostRace tells whether the transaction was rolled back for another one's sake (serialization failure, deadlock).
+func lostRace(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && (pgErr.Code == "40001" || pgErr.Code == "40P01")
+}
+
+// lostConnection tells whether the connection broke or the server is going down or coming up.
+func lostConnection(err error) bool {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return strings.HasPrefix(pgErr.Code, "08") || strings.HasPrefix(pgErr.Code, "57P")
+	}
+	var netErr net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &netErr) || errors.Is(err, net.ErrClosed) ||
+		strings.Contains(err.Error(), "conn closed")
+}
+
+// violates tells whether err says that the unique constraint would be violated.
+func violates(err error, constraint string) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "23505" && pgErr.ConstraintName == constraint
+}
+
+// exec runs one repeatable statement and returns how many rows it affected.
+func (s *Store) exec(ctx context.Context, sql string, args pgx.NamedArgs) (int64, error) {
+	return run(ctx, true, func(ctx context.Context) (int64, error) {
+		tag, err := s.pool.Exec(ctx, sql, args)
+		return tag.RowsAffected(), err
+	})
+}
+
+// one runs one repeatable statement and reads the row that it returns; found is false if there is none.
+func one[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string, args pgx.NamedArgs) (v T, found bool, err error) {
+	v, err = run(ctx, true, func(ctx context.Context) (T, error) {
+		rows, err := s.pool.Query(ctx, sql, args)
+		if err != nil {
+			return v, err
+		}
+		return pgx.CollectExactlyOneRow(rows, read)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return v, false, nil
+	}
+	return v, err == nil, err
+}
+
+// many runs one query and reads its rows.
+func many[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string, args pgx.NamedArgs) ([]T, error) {
+	return run(ctx, true, func(ctx context.Context) ([]T, error) {
+		rows, err := s.pool.Query(ctx, sql, args)
+		if err != nil {
+			return nil, err
+		}
+		return pgx.CollectRows(rows, read)
+	})
+}
+
+// recording wraps a statement that changes a row and returns it, so that the event is written with the change. The result
+// is the columns of the changed row.
+func recording(change, columns string) string {
+	return fmt.Sprintf(`WITH changed AS (%s), event AS (%s FROM changed ON CONFLICT (id) DO NOTHING) SELECT %s FROM changed`,
+		change, insertEvent, columns)
+}
+
+// with adds the event's arguments to those of a statement made by recording.
+func with(e audit.Event, args pgx.NamedArgs) pgx.NamedArgs {
+	args["e_id"], args["e_type"], args["e_actor"] = e.ID, string(e.Type), e.Actor
+	args["e_client"], args["e_user"], args["e_session"] = e.ClientID, e.UserID, e.SessionID
+	args["e_address"], args["e_request"], args["e_detail"] = e.Address, e.RequestID, e.Detail
+	return args
+}

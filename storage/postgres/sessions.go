@@ -1,0 +1,202 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"signet/audit"
+	"signet/clients"
+	"signet/tokens"
+)
+
+// live is the one decision about a session s, given the rows u and c: it has not ended. Whatever asks whether a session is
+// good asks this, and usable where a refresh token is to be good as well.
+const (
+	live = `u.id = s.user_id AND u.epoch = s.user_epoch AND NOT u.disabled
+		AND c.id = s.client_id AND c.epoch = s.client_epoch AND NOT c.disabled
+		AND s.revoked_at IS NULL AND s.expires_at > now()`
+	usable = live + ` AND s.idle_expires_at > now()`
+)
+
+var createSession = recording(`
+	INSERT INTO sessions (id, user_id, user_epoch, client_epoch, expires_at, client_id, secret_digest, scope, audience,
+		idle_expires_at, address, user_agent)
+	SELECT @id, u.id, u.epoch, c.epoch, now() + @ttl::interval, c.id, @digest, @scope::text[], @audience::text[],
+		now() + @idle::interval, @address, @user_agent
+	FROM users u, clients c
+	WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled
+		AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
+	ON CONFLICT (id) DO UPDATE SET sequence = sessions.sequence -- a repetition after a lost answer
+	RETURNING *`, `user_id::text, scope, audience, now(), expires_at`)
+
+// CreateSession implements tokens.Store.
+func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.Event) (tokens.Grant, error) {
+	g, found, err := one(ctx, s, readGrant, createSession, with(e, pgx.NamedArgs{
+		"id": [16]byte(n.ID), "client": n.ClientID, "client_epoch": n.ClientEpoch, "user": n.UserID, "user_epoch": n.UserEpoch,
+		"scope": list(n.Scope), "audience": list(n.Audience), "digest": n.SecretDigest, "idle": n.IdleTTL, "ttl": n.TTL,
+		"address": n.Address, "user_agent": n.UserAgent,
+	}))
+	if err == nil && !found {
+		err = tokens.ErrInvalidGrant
+	}
+	return g, err
+}
+
+func readGrant(row pgx.CollectableRow) (g tokens.Grant, err error) {
+	err = row.Scan(&g.UserID, (*[]string)(&g.Scope), &g.Audience, &g.Now, &g.End)
+	return g, err
+}
+
+// rotate is the statement of a refresh. Its arguments are numbered, not named, as it is the one that is run most.
+const rotate = `
+	UPDATE sessions s SET sequence = $5, last_used_at = now(), idle_expires_at = now() + $6::interval, address = $7, user_agent = $8
+	FROM users u, clients c
+	WHERE s.id = $1 AND s.client_id = $2 AND s.secret_digest = $3 AND s.sequence = $4
+		AND ($9::text[] IS NULL OR $9 <@ s.scope) AND ($10::text[] IS NULL OR $10 <@ s.audience)
+		AND ` + usable + `
+	RETURNING s.user_id::text, s.scope, s.audience, now(), s.expires_at`
+
+const rotateRecording = `WITH changed AS (` + rotate + `), event AS (
+	INSERT INTO audit_events (id, type, actor, client_id, user_id, session_id, address, request_id, detail)
+	SELECT $11::uuid, $12::text, $13::text, $14::text, $15::text, $16::text, $17::text, $18::text, $19::text FROM changed)
+	SELECT * FROM changed`
+
+// Rotate implements tokens.Store.
+func (s *Store) Rotate(ctx context.Context, u tokens.Use, e *audit.Event) (tokens.Grant, bool, error) {
+	sql, args := rotate, make([]any, 0, 19)
+	args = append(args, [16]byte(u.Session), u.ClientID, u.SecretDigest, u.From, u.To, u.IdleTTL, u.Address, u.UserAgent,
+		[]string(u.Scope), u.Audience)
+	if e != nil {
+		sql = rotateRecording
+		args = append(args, e.ID, string(e.Type), e.Actor, e.ClientID, e.UserID, e.SessionID, e.Address, e.RequestID, e.Detail)
+	}
+	g, err := run(ctx, u.Repeatable, func(ctx context.Context) (g tokens.Grant, err error) {
+		err = s.pool.QueryRow(ctx, sql, args...).Scan(&g.UserID, (*[]string)(&g.Scope), &g.Audience, &g.Now, &g.End)
+		return g, err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return g, false, nil
+	}
+	return g, err == nil, err
+}
+
+// SessionState implements tokens.Store.
+func (s *Store) SessionState(ctx context.Context, u tokens.Use, window time.Duration) (st tokens.State, ok bool, err error) {
+	return one(ctx, s, readState, `
+		SELECT s.user_id::text, s.scope, s.audience, now(), s.expires_at, s.client_id, s.secret_digest = @digest,
+			EXISTS (SELECT FROM users u, clients c WHERE `+live+`), `+inWindow+`,
+			s.sequence, coalesce((SELECT username FROM users WHERE id = s.user_id), ''),
+			s.last_used_at, s.idle_expires_at, s.address, s.user_agent
+		FROM sessions s WHERE s.id = @id`,
+		pgx.NamedArgs{"id": [16]byte(u.Session), "digest": u.SecretDigest, "window": window})
+}
+
+// inWindow tells whether the last use of the session is a moment ago, so that its repetition is no theft. A window of 0
+// allows none, not even a use that began before that one ended.
+const inWindow = `(@window::interval > '0' AND s.last_used_at > now() - @window::interval)`
+
+func readState(row pgx.CollectableRow) (st tokens.State, err error) {
+	err = row.Scan(&st.UserID, (*[]string)(&st.Scope), &st.Audience, &st.Now, &st.End, &st.ClientID, &st.Genuine, &st.Live, &st.InWindow,
+		&st.Sequence, &st.Username, &st.LastUsedAt, &st.IdleEnd, &st.Address, &st.UserAgent)
+	return st, err
+}
+
+var revokeReused = recording(`
+	UPDATE sessions s SET revoked_at = now(), revoked_reason = 'a spent refresh token was presented again'
+	WHERE s.id = @id AND s.client_id = @client AND s.secret_digest = @digest AND s.revoked_at IS NULL
+		AND (s.sequence > @used + 1 OR s.sequence = @used + 1 AND NOT `+inWindow+`)
+	RETURNING s.id`, `id`)
+
+// RevokeReused implements tokens.Store.
+func (s *Store) RevokeReused(ctx context.Context, u tokens.Use, window time.Duration, e audit.Event) (bool, error) {
+	n, err := s.exec(ctx, revokeReused, with(e, pgx.NamedArgs{
+		"id": [16]byte(u.Session), "client": u.ClientID, "digest": u.SecretDigest, "used": u.From, "window": window,
+	}))
+	return n > 0, err
+}
+
+// RevokeSession implements tokens.Store. The event is completed from the row.
+func (s *Store) RevokeSession(ctx context.Context, id uuid.UUID, reason string, e audit.Event) (bool, error) {
+	n, err := s.exec(ctx, `
+		WITH changed AS (
+			UPDATE sessions SET revoked_at = now(), revoked_reason = @reason WHERE id = @id AND revoked_at IS NULL RETURNING *
+		), event AS (
+			INSERT INTO audit_events (id, type, actor, client_id, user_id, session_id, address, request_id, detail)
+			SELECT @e_id::uuid, @e_type::text, @e_actor::text, client_id, user_id::text, id::text,
+				@e_address::text, @e_request::text, @e_detail::text FROM changed
+		)
+		SELECT id FROM changed`, with(e, pgx.NamedArgs{"id": [16]byte(id), "reason": reason}))
+	return n > 0, err
+}
+
+// active is the one decision about an access token: it selects the username of its user, or nothing. A client's own
+// token has no session, and lives as long as the epoch of its client.
+const (
+	active = `SELECT u.username FROM sessions s, users u, clients c WHERE ` + live + `
+		AND s.id = $3 AND s.user_id = $4 AND s.client_id = $5 AND ` + unspoilt
+	activeOfClient = `SELECT '' FROM clients c WHERE c.id = $3 AND c.epoch = $4 AND NOT c.disabled AND ` + unspoilt
+	unspoilt       = `to_timestamp($2) > now() AND NOT EXISTS (SELECT FROM revoked_access_tokens r WHERE r.jti = $1)`
+)
+
+// activeQuery returns what selects the username of an active token, and its arguments: the first two are jti and expiry.
+func activeQuery(t tokens.AccessToken) (sql string, args []any) {
+	exp := float64(t.ExpiresAt.Unix())
+	if t.SessionID == uuid.Nil {
+		return activeOfClient, []any{t.ID, exp, t.ClientID, t.ClientEpoch}
+	}
+	return active, []any{t.ID, exp, [16]byte(t.SessionID), t.UserID, t.ClientID}
+}
+
+// AccessTokenActive implements tokens.Store.
+func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (username string, ok bool, err error) {
+	sql, args := activeQuery(t)
+	username, err = run(ctx, true, func(ctx context.Context) (name string, err error) {
+		err = s.pool.QueryRow(ctx, sql, args...).Scan(&name)
+		return name, err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", false, nil
+	}
+	return username, err == nil, err
+}
+
+// RevokeAccessToken implements tokens.Store.
+func (s *Store) RevokeAccessToken(ctx context.Context, t tokens.AccessToken, e audit.Event) (bool, error) {
+	sql, args := activeQuery(t)
+	sql = `INSERT INTO revoked_access_tokens (jti, expires_at) SELECT $1, to_timestamp($2) WHERE EXISTS (` + sql + `) ON CONFLICT DO NOTHING`
+	return run(ctx, true, func(ctx context.Context) (revoked bool, err error) {
+		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, sql, args...)
+			if revoked = tag.RowsAffected() > 0; err != nil || !revoked {
+				return err
+			}
+			_, err = tx.Exec(ctx, insertEvent, with(e, pgx.NamedArgs{}))
+			return err
+		})
+		return revoked, err
+	})
+}
+
+// Sessions implements tokens.Store.
+func (s *Store) Sessions(ctx context.Context, f tokens.Filter) ([]tokens.Session, error) {
+	return many(ctx, s, readSession, `
+		SELECT s.id::text, s.client_id, s.user_id::text, u.username, s.scope, s.created_at, s.last_used_at,
+			least(s.expires_at, s.idle_expires_at), s.address, s.user_agent
+		FROM sessions s, users u, clients c
+		WHERE `+usable+` AND (@user = '' OR s.user_id = nullif(@user, '')::uuid) AND (@client = '' OR s.client_id = @client)
+			AND (@after = '' OR s.id > nullif(@after, '')::uuid)
+		ORDER BY s.id LIMIT @limit`,
+		pgx.NamedArgs{"user": f.UserID, "client": f.ClientID, "after": f.After, "limit": f.Limit})
+}
+
+func readSession(row pgx.CollectableRow) (n tokens.Session, err error) {
+	var scope clients.Scope
+	err = row.Scan(&n.ID, &n.ClientID, &n.UserID, &n.Username, (*[]string)(&scope), &n.CreatedAt, &n.LastUsedAt, &n.ExpiresAt, &n.Address, &n.UserAgent)
+	n.Scope = scope.String()
+	n.CreatedAt, n.LastUsedAt, n.ExpiresAt = n.CreatedAt.UTC(), n.LastUsedAt.UTC(), n.ExpiresAt.UTC()
+	return n, err
+}

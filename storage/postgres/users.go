@@ -1,0 +1,206 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"signet/audit"
+	"signet/users"
+)
+
+const userColumns = `id::text, username, admin, disabled, created_at, epoch, password_hash`
+
+func readUser(row pgx.CollectableRow) (u users.User, err error) {
+	err = row.Scan(&u.ID, &u.Username, &u.Admin, &u.Disabled, &u.CreatedAt, &u.Epoch, &u.PasswordHash)
+	u.CreatedAt = u.CreatedAt.UTC()
+	return u, err
+}
+
+func (s *Store) oneUser(ctx context.Context, sql string, args pgx.NamedArgs) (users.User, error) {
+	u, found, err := one(ctx, s, readUser, sql, args)
+	if err == nil && !found {
+		err = users.ErrNotFound
+	}
+	return u, err
+}
+
+// User implements users.Store.
+func (s *Store) User(ctx context.Context, nameOrID string) (users.User, error) {
+	var id *string // NULL unless it can be one
+	if parsed, err := uuid.Parse(nameOrID); err == nil {
+		text := parsed.String()
+		id = &text
+	}
+	return s.oneUser(ctx, `SELECT `+userColumns+` FROM users WHERE id = @id::uuid OR canonical = @name
+		ORDER BY id = @id::uuid DESC NULLS LAST LIMIT 1`, pgx.NamedArgs{"id": id, "name": nameOrID})
+}
+
+// Users implements users.Store.
+func (s *Store) Users(ctx context.Context, after string, limit int) ([]users.User, error) {
+	return many(ctx, s, readUser, `SELECT `+userColumns+` FROM users WHERE canonical > @after ORDER BY canonical LIMIT @limit`,
+		pgx.NamedArgs{"after": after, "limit": limit})
+}
+
+var createUser = recording(`
+	INSERT INTO users (id, username, canonical, password_hash, admin) VALUES (@id, @username, @canonical, @hash, @admin)
+	RETURNING *`, userColumns)
+
+// CreateUser implements users.Store.
+func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, e audit.Event) (users.User, error) {
+	created, err := run(ctx, false, func(ctx context.Context) (users.User, error) {
+		rows, err := s.pool.Query(ctx, createUser, with(e, pgx.NamedArgs{
+			"id": u.ID, "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin,
+		}))
+		if err != nil {
+			return users.User{}, err
+		}
+		return pgx.CollectExactlyOneRow(rows, readUser)
+	})
+	if violates(err, "users_canonical_key") {
+		err = users.ErrExists
+	}
+	return created, err
+}
+
+var setPassword = recording(`UPDATE users SET password_hash = @hash, epoch = epoch + 1 WHERE id = @id RETURNING *`, userColumns)
+
+// SetPassword implements users.Store.
+func (s *Store) SetPassword(ctx context.Context, id, hash string, e audit.Event) error {
+	_, err := s.oneUser(ctx, setPassword, with(e, pgx.NamedArgs{"id": id, "hash": hash}))
+	return err
+}
+
+// Rehash implements users.Store.
+func (s *Store) Rehash(ctx context.Context, id, oldHash, newHash string) error {
+	_, err := s.exec(ctx, `UPDATE users SET password_hash = @new WHERE id = @id AND password_hash = @old`,
+		pgx.NamedArgs{"id": id, "old": oldHash, "new": newHash})
+	return err
+}
+
+var setUserDisabled = recording(`
+	UPDATE users SET disabled = @disabled, epoch = epoch + CASE WHEN @disabled THEN 1 ELSE 0 END
+	WHERE id = @id RETURNING *`, userColumns)
+
+// SetUserDisabled implements users.Store.
+func (s *Store) SetUserDisabled(ctx context.Context, id string, disabled bool, e audit.Event) (users.User, error) {
+	return s.oneUser(ctx, setUserDisabled, with(e, pgx.NamedArgs{"id": id, "disabled": disabled}))
+}
+
+var endSessions = recording(`UPDATE users SET epoch = epoch + 1 WHERE id = @id RETURNING *`, userColumns)
+
+// EndSessions implements users.Store.
+func (s *Store) EndSessions(ctx context.Context, id string, e audit.Event) error {
+	_, err := s.oneUser(ctx, endSessions, with(e, pgx.NamedArgs{"id": id}))
+	return err
+}
+
+var deleteUser = recording(`DELETE FROM users WHERE id = @id RETURNING *`, userColumns)
+
+// DeleteUser implements users.Store.
+func (s *Store) DeleteUser(ctx context.Context, id string, e audit.Event) error {
+	_, err := s.oneUser(ctx, deleteUser, with(e, pgx.NamedArgs{"id": id}))
+	return err
+}
+
+// throttled is how long the attempt has to wait: until the later end of the windows of its username and its address, if they
+// hold as many failures as are allowed.
+const throttled = `(SELECT coalesce(max(f.window_start + @window::interval - now()), '0') FROM login_failures f
+	WHERE f.subject IN (@username, @address) AND f.window_start > now() - @window::interval AND cardinality(f.attempts) >= @max)`
+
+func attemptArgs(a users.Attempt) pgx.NamedArgs {
+	return pgx.NamedArgs{"username": a.Username, "address": a.Address, "max": a.Max, "window": a.Window}
+}
+
+// LoginCandidate implements users.Store.
+func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.Attempt) (*users.User, time.Duration, error) {
+	args := attemptArgs(a)
+	args["canonical"] = canonical
+	type candidate struct {
+		user *users.User
+		wait time.Duration
+	}
+	c, _, err := one(ctx, s, func(row pgx.CollectableRow) (c candidate, err error) {
+		var id, username, hash *string
+		var admin, disabled *bool
+		var created *time.Time
+		var epoch *int64
+		if err = row.Scan(&id, &username, &admin, &disabled, &created, &epoch, &hash, &c.wait); err == nil && id != nil {
+			c.user = &users.User{
+				ID: *id, Username: *username, Admin: *admin, Disabled: *disabled, CreatedAt: created.UTC(),
+				Epoch: *epoch, PasswordHash: *hash,
+			}
+		}
+		return c, err
+	}, `SELECT `+userColumns+`, `+throttled+` FROM (VALUES (1)) AS always LEFT JOIN users ON canonical = @canonical`, args)
+	return c.user, c.wait, err
+}
+
+// CountLoginFailure implements users.Store.
+func (s *Store) CountLoginFailure(ctx context.Context, a users.Attempt, failed, throttled audit.Event) (time.Duration, error) {
+	return run(ctx, true, func(ctx context.Context) (wait time.Duration, err error) {
+		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			wait, err = countFailure(ctx, tx, a, failed, throttled)
+			if err == nil && wait > 0 {
+				return errThrottled // nothing is to be kept
+			}
+			return err
+		})
+		if errors.Is(err, errThrottled) {
+			err = nil
+		}
+		return wait, err
+	})
+}
+
+var errThrottled = errors.New("throttled")
+
+func countFailure(ctx context.Context, tx pgx.Tx, a users.Attempt, failed, throttled audit.Event) (time.Duration, error) {
+	subjects := a.Subjects()
+	// The rows are made and locked in the order of their keys, so that two attempts never wait for each other.
+	_, err := tx.Exec(ctx, `INSERT INTO login_failures (subject, attempts) SELECT subject, '{}' FROM unnest($1::bytea[]) subject
+		ORDER BY subject ON CONFLICT DO NOTHING`, subjects)
+	if err != nil {
+		return 0, err
+	}
+	rows, err := tx.Query(ctx, `SELECT subject, attempts, window_start + $2::interval - now() FROM login_failures
+		WHERE subject = ANY($1) ORDER BY subject FOR UPDATE`, subjects, a.Window)
+	if err != nil {
+		return 0, err
+	}
+	known, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f users.Failures, err error) {
+		err = row.Scan(&f.Subject, &f.Attempts, &f.Remaining)
+		return f, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	count := a.Count(known)
+	if count.Wait > 0 {
+		return count.Wait, nil
+	}
+	for _, f := range count.Changed {
+		if _, err := tx.Exec(ctx, `UPDATE login_failures SET attempts = $2, window_start = CASE WHEN $3 THEN now() ELSE window_start END
+			WHERE subject = $1`, f.Subject, f.Attempts, f.Remaining <= 0); err != nil {
+			return 0, err
+		}
+	}
+	for _, e := range count.Events(failed, throttled) {
+		if _, err := tx.Exec(ctx, insertEvent, with(e, pgx.NamedArgs{})); err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+// ClearLoginFailures implements users.Store.
+func (s *Store) ClearLoginFailures(ctx context.Context, a users.Attempt) (time.Duration, error) {
+	wait, _, err := one(ctx, s, pgx.RowTo[time.Duration], `
+		WITH throttled AS (SELECT `+throttled+` AS wait),
+		cleared AS (DELETE FROM login_failures WHERE subject = @username AND (SELECT wait FROM throttled) = '0')
+		SELECT wait FROM throttled`, attemptArgs(a))
+	return wait, err
+}

@@ -1,0 +1,66 @@
+// Package storage opens the database that everything is kept in: PostgreSQL, or the embedded SQLite.
+package storage
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet/audit"
+	"signet/clients"
+	"signet/keys"
+	"signet/storage/postgres"
+	"signet/storage/sqlite"
+	"signet/tokens"
+	"signet/users"
+)
+
+// Store is a database: what the domain packages need of it, and what an operator does to it.
+type Store interface {
+	audit.Store
+	clients.Store
+	keys.Store
+	tokens.Store
+	users.Store
+
+	// Migrate brings the schema up to date. Replicas may do so at once.
+	Migrate(ctx context.Context) error
+	// Schema returns the version of the schema in the database, 0 for an empty one, and the one that this program wants.
+	Schema(ctx context.Context) (have, want int64, err error)
+	// Ping asks the database for a sign of life.
+	Ping(ctx context.Context) error
+	// PoolStats returns how many connections are in use, idle, allowed at the most, and how often one had to be waited for.
+	PoolStats() (inUse, idle, limit int, waits int64)
+	// Close ends the use of the database.
+	Close()
+
+	// The deletions work in small batches, rest in between, and return how many rows they deleted.
+
+	// DeleteEndedSessions deletes sessions that have ended, those merely idle for too long only keep later.
+	DeleteEndedSessions(ctx context.Context, keep time.Duration) (int64, error)
+	// DeleteExpiredRevocations deletes the revocations of access tokens that have expired since.
+	DeleteExpiredRevocations(ctx context.Context) (int64, error)
+	// DeleteLoginFailures deletes failures that are older than the window.
+	DeleteLoginFailures(ctx context.Context, window time.Duration) (int64, error)
+	// DeleteEvents deletes audit events older than the retention.
+	DeleteEvents(ctx context.Context, retention time.Duration) (int64, error)
+	// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep.
+	DeleteRetiredKeys(ctx context.Context, keep time.Duration) (int64, error)
+}
+
+// Open prepares the database at the URL, postgres://… or sqlite:PATH. The embedded database is opened, and made if there
+// is none; Postgres is not connected to yet. The tracer, which may be nil, sees the statements that Postgres gets.
+func Open(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (Store, error) {
+	scheme, rest, _ := strings.Cut(databaseURL, ":")
+	switch scheme {
+	case "postgres", "postgresql":
+		return postgres.Open(ctx, databaseURL, tracer)
+	case "sqlite":
+		return sqlite.Open(ctx, strings.TrimPrefix(rest, "//"))
+	default:
+		return nil, fmt.Errorf("the database URL begins with %q; allowed: postgres://… and sqlite:PATH", scheme)
+	}
+}

@@ -1,0 +1,110 @@
+package tokens
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"signet/clients"
+)
+
+// accessClaims are the claims of an access token (RFC 9068 section 2.2).
+type accessClaims struct {
+	Issuer    string   `json:"iss"`
+	Subject   string   `json:"sub"`
+	Audience  Audience `json:"aud"`
+	ExpiresAt int64    `json:"exp"`
+	IssuedAt  int64    `json:"iat"`
+	ID        string   `json:"jti"`
+	ClientID  string   `json:"client_id"`
+	Scope     string   `json:"scope"`
+	SessionID string   `json:"sid,omitempty"`
+
+	jwt.Claims `json:"-"` // never asked: these claims are judged by the database's clock, in Introspect and Revoke
+}
+
+// complete tells whether the claims are all there and are this issuer's. A token is judged further only then.
+func (c *accessClaims) complete(issuer string) bool {
+	return c.Issuer == issuer && c.Subject != "" && len(c.Audience) > 0 && c.ID != "" && c.ClientID != "" &&
+		c.IssuedAt > 0 && c.ExpiresAt > c.IssuedAt
+}
+
+// Audience is an aud claim: in JSON a single one is a plain string (RFC 7519 section 4.1.3).
+type Audience []string
+
+// MarshalJSON writes a string or an array of strings.
+func (a Audience) MarshalJSON() ([]byte, error) {
+	if len(a) == 1 {
+		return json.Marshal(a[0])
+	}
+	return json.Marshal([]string(a))
+}
+
+// UnmarshalJSON reads a string or an array of strings.
+func (a *Audience) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		*a = make(Audience, 1)
+		return json.Unmarshal(b, &(*a)[0])
+	}
+	return json.Unmarshal(b, (*[]string)(a))
+}
+
+// newTokenID returns a random jti. That of a token without a session begins with the epoch of its client, so that the
+// token dies with the epoch.
+func newTokenID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+func newClientTokenID(epoch int64) string {
+	var b [8 + 16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(epoch)) //nolint:gosec // the same 64 bits
+	_, _ = rand.Read(b[8:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// clientTokenEpoch returns the epoch in the jti of a client's own token.
+func clientTokenEpoch(id string) (int64, bool) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
+	if err != nil || len(b) != 8+16 {
+		return 0, false
+	}
+	return int64(binary.BigEndian.Uint64(b[:8])), true //nolint:gosec // the same 64 bits
+}
+
+// issue signs an access token. It lives for the configured time from now, but not beyond end, the end of its session.
+func (s *Service) issue(c accessClaims, now, end time.Time) (Issued, error) {
+	ttl := s.cfg.AccessTTL
+	if !end.IsZero() {
+		ttl = min(ttl, end.Sub(now))
+	}
+	c.Issuer = s.cfg.Issuer
+	c.IssuedAt = now.Unix()
+	c.ExpiresAt = max(now.Add(ttl).Unix(), c.IssuedAt+1)
+	token, err := s.keys.Sign(&c)
+	if err != nil {
+		return Issued{}, err
+	}
+	return Issued{AccessToken: token, ExpiresIn: time.Duration(c.ExpiresAt-c.IssuedAt) * time.Second, Scope: c.Scope}, nil
+}
+
+// Issued is what a grant was answered with.
+type Issued struct {
+	AccessToken  string
+	ExpiresIn    time.Duration
+	Scope        string // of the access token
+	RefreshToken string // empty where none is issued
+	SessionID    string // empty for a client's own token
+}
+
+// ClientToken issues an access token to the client itself (RFC 6749 section 4.4).
+func (s *Service) ClientToken(c *clients.Client, scope clients.Scope, audience []string) (Issued, error) {
+	return s.issue(accessClaims{
+		Subject: c.ID, Audience: audience, ID: newClientTokenID(c.Epoch), ClientID: c.ID, Scope: scope.String(),
+	}, time.Now(), time.Time{})
+}

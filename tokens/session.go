@@ -1,0 +1,244 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"signet/audit"
+	"signet/clients"
+	"signet/keys"
+	"signet/users"
+)
+
+// Session is one login of a user on a client.
+type Session struct {
+	ID         string    `json:"id"` // the sid of its access tokens
+	ClientID   string    `json:"client_id"`
+	UserID     string    `json:"user_id"`
+	Username   string    `json:"username"`
+	Scope      string    `json:"scope"`
+	CreatedAt  time.Time `json:"created_at"`
+	LastUsedAt time.Time `json:"last_used_at"`
+	ExpiresAt  time.Time `json:"expires_at"` // the sooner of its idle and its absolute end
+	Address    string    `json:"address"`
+	UserAgent  string    `json:"user_agent"`
+}
+
+// NewSession is what the store makes a session of.
+type NewSession struct {
+	ID           uuid.UUID
+	ClientID     string
+	ClientEpoch  int64
+	UserID       string
+	UserEpoch    int64
+	Scope        clients.Scope
+	Audience     []string
+	SecretDigest []byte
+	IdleTTL      time.Duration
+	TTL          time.Duration
+	Address      string
+	UserAgent    string
+}
+
+// Use is one use of a refresh token, as the store compares and sets it.
+type Use struct {
+	Session      uuid.UUID
+	ClientID     string
+	SecretDigest []byte
+	From, To     int64         // the row's sequence number before and after
+	Scope        clients.Scope // what the access token is narrowed to; nil: not narrowed
+	Audience     []string      // likewise
+	IdleTTL      time.Duration
+	Address      string
+	UserAgent    string
+	Repeatable   bool // a second try after a lost connection finds a retry window, and so does no harm
+}
+
+// Grant is what a live session holds, and the database's time.
+type Grant struct {
+	UserID   string
+	Scope    clients.Scope
+	Audience []string
+	Now      time.Time
+	End      time.Time // the session's absolute end
+}
+
+// State is what became of a session.
+type State struct {
+	Grant
+	ClientID   string
+	Genuine    bool // the secret is the session's
+	Live       bool // it has not ended
+	InWindow   bool // the last use was within the retry window
+	Sequence   int64
+	Username   string
+	LastUsedAt time.Time
+	IdleEnd    time.Time
+	Address    string // of the last use
+	UserAgent  string
+}
+
+// AccessToken is what the store needs to know of a verified access token.
+type AccessToken struct {
+	ID          string
+	ClientID    string
+	ExpiresAt   time.Time
+	SessionID   uuid.UUID // zero for a client's own token
+	UserID      string
+	ClientEpoch int64 // of a client's own token
+}
+
+// Filter selects sessions. Zero members select everything.
+type Filter struct {
+	UserID   string
+	ClientID string
+	After    string // sessions whose ids are behind this one
+	Limit    int
+}
+
+// Store is what this package needs of a database. Time is the database's everywhere, and every event is written in the
+// same transaction as what it tells of.
+//
+// A session is live unless it was revoked, its absolute end has come, or its user or its client is deleted, disabled
+// or in another epoch than when the session began. To be used it must not have been idle for too long, either.
+type Store interface {
+	// CreateSession inserts a session at sequence 0, or returns ErrInvalidGrant if its user or client changed meanwhile.
+	CreateSession(ctx context.Context, n NewSession, e audit.Event) (Grant, error)
+	// Rotate moves the session from one sequence number to the next if all that u says of it is true and it can be used.
+	// The event, if any, is written if it did.
+	Rotate(ctx context.Context, u Use, e *audit.Event) (Grant, bool, error)
+	// SessionState returns what a use that Rotate refused is to be judged by; ok is false for an unknown session.
+	SessionState(ctx context.Context, u Use, window time.Duration) (st State, ok bool, err error)
+	// RevokeReused revokes the session if the token with the sequence number u.From is spent and no retry: it is not the
+	// last one used, or was used longer than the window ago. It returns false if that is no longer so.
+	RevokeReused(ctx context.Context, u Use, window time.Duration, e audit.Event) (bool, error)
+	// RevokeSession revokes the session if it has not been, whatever its state otherwise.
+	RevokeSession(ctx context.Context, id uuid.UUID, reason string, e audit.Event) (bool, error)
+	// RevokeAccessToken revokes the token if it is active. It returns false if it was not.
+	RevokeAccessToken(ctx context.Context, t AccessToken, e audit.Event) (bool, error)
+	// AccessTokenActive tells whether the token has neither expired nor been revoked and its session, or for want of one
+	// its client, is live. The username is that of the session's user.
+	AccessTokenActive(ctx context.Context, t AccessToken) (username string, active bool, err error)
+	// Sessions returns the selected sessions that can be used, in the order of their ids.
+	Sessions(ctx context.Context, f Filter) ([]Session, error)
+	// RecordEvent writes an event that stands for itself.
+	RecordEvent(ctx context.Context, e audit.Event) error
+}
+
+// Errors of this package: what a token request is refused with.
+var (
+	ErrInvalidGrant  = errors.New("the grant is unknown, expired, revoked, or another client's")
+	ErrInvalidScope  = errors.New("more scope than was granted")
+	ErrInvalidTarget = errors.New("a resource that was not granted")
+	ErrOtherClient   = errors.New("the token belongs to another client")
+	ErrNoSession     = errors.New("no such session")
+)
+
+// Config is what the operator decides about tokens.
+type Config struct {
+	Issuer      string
+	Secret      keys.Secret
+	AccessTTL   time.Duration
+	RefreshTTL  time.Duration // idle life of a session
+	SessionTTL  time.Duration // absolute life of a session
+	RetryWindow time.Duration // 0: no retries
+}
+
+// Service issues, rotates, introspects and revokes tokens.
+type Service struct {
+	store Store
+	keys  *keys.Service
+	cfg   Config
+	codec refreshCodec
+	log   *slog.Logger
+}
+
+// New returns a service on the store that signs with k.
+func New(store Store, k *keys.Service, cfg Config, log *slog.Logger) *Service {
+	return &Service{store: store, keys: k, cfg: cfg, codec: newRefreshCodec(cfg.Secret), log: log}
+}
+
+// Issuer is the iss of every token.
+func (s *Service) Issuer() string { return s.cfg.Issuer }
+
+// StartSession begins a session of the user on the client, whose password was checked, and issues its first tokens: a
+// refresh token where the client is registered for that grant. It returns ErrInvalidGrant if the user or client changed since.
+func (s *Service) StartSession(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, o audit.Origin) (Issued, error) {
+	first := newRefreshToken()
+	e := audit.New(audit.SessionCreated, o)
+	e.ClientID, e.UserID, e.SessionID = c.ID, u.ID, first.session.String()
+	g, err := s.store.CreateSession(ctx, NewSession{
+		ID: first.session, ClientID: c.ID, ClientEpoch: c.Epoch, UserID: u.ID, UserEpoch: u.Epoch,
+		Scope: scope, Audience: audience, SecretDigest: first.digest(),
+		IdleTTL: s.cfg.RefreshTTL, TTL: s.cfg.SessionTTL, Address: o.Address, UserAgent: shorten(o.UserAgent),
+	}, e)
+	if err != nil {
+		return Issued{}, err
+	}
+	e.Log(ctx, s.log)
+	issued, err := s.issueFor(first.session, c.ID, g, nil, nil)
+	if err == nil && c.May(clients.RefreshToken) {
+		issued.RefreshToken = s.codec.format(first)
+	}
+	return issued, err
+}
+
+// issueFor signs an access token of a session, narrowed to the scope and audience if they are not nil.
+func (s *Service) issueFor(session uuid.UUID, clientID string, g Grant, scope clients.Scope, audience []string) (Issued, error) {
+	if scope == nil {
+		scope = g.Scope
+	}
+	if audience == nil {
+		audience = g.Audience
+	}
+	issued, err := s.issue(accessClaims{
+		Subject: g.UserID, Audience: audience, ID: newTokenID(), ClientID: clientID,
+		Scope: scope.String(), SessionID: session.String(),
+	}, g.Now, g.End)
+	issued.SessionID = session.String()
+	return issued, err
+}
+
+// maxUserAgent bounds what is kept of a User-Agent, in bytes.
+const maxUserAgent = 256
+
+// shorten makes a User-Agent fit for the database: bounded, and text.
+func shorten(userAgent string) string {
+	if len(userAgent) > maxUserAgent {
+		userAgent = userAgent[:maxUserAgent]
+	}
+	if !utf8.ValidString(userAgent) {
+		userAgent = strings.ToValidUTF8(userAgent, "")
+	}
+	return userAgent
+}
+
+// Sessions returns the selected sessions that can be used, in the order of their ids.
+func (s *Service) Sessions(ctx context.Context, f Filter) ([]Session, error) {
+	return s.store.Sessions(ctx, f)
+}
+
+// EndSession revokes the session with that id, or returns ErrNoSession where there is none to revoke.
+func (s *Service) EndSession(ctx context.Context, id string, o audit.Origin) error {
+	session, err := uuid.Parse(id)
+	if err != nil {
+		return ErrNoSession
+	}
+	e := audit.New(audit.SessionRevoked, o)
+	e.SessionID = session.String()
+	ok, err := s.store.RevokeSession(ctx, session, "ended by "+o.Actor, e)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return ErrNoSession
+	}
+	e.Log(ctx, s.log)
+	return nil
+}

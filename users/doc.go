@@ -1,0 +1,3 @@
+// Package users keeps the resource owners: their names, their passwords, and the count of failed logins that slows down
+// whoever guesses.
+package users
