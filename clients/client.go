@@ -166,7 +166,7 @@ func (c *Client) validateReach() error {
 	}{
 		{"audience", c.Audience, checkAudience},
 		{"redirect_uris", c.RedirectURIs, checkRedirectURI},
-		{"browser_origins", c.BrowserOrigins, checkOrigin},
+		{"browser_origins", c.BrowserOrigins, CheckOrigin},
 	} {
 		if len(list.values) > maxListLength {
 			return invalid(list.field, "has %d entries; the most is %d", len(list.values), maxListLength)
@@ -208,8 +208,8 @@ func checkRedirectURI(s string) string {
 	return ""
 }
 
-// checkOrigin wants what browsers send as Origin (RFC 6454 section 6.2): scheme, host and port, nothing more.
-func checkOrigin(s string) string {
+// CheckOrigin tells what is wrong with s as an origin, or nothing: it wants what browsers send as Origin (RFC 6454 section 6.2): scheme, host and port, nothing more.
+func CheckOrigin(s string) string {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || s != u.Scheme+"://"+u.Host || s != strings.ToLower(s) || strings.ContainsAny(s, "* \\") || !httpsOrLoopback(u) {
 		return "must be an origin such as https://app.example.com: https, or http on a loopback address, in lower case and without path"

@@ -99,9 +99,9 @@ func (s *Service) Authenticate(ctx context.Context, id, secret string) (*Client,
 
 // proves compares the secret with the stored digests in constant time.
 func (c *Client) proves(secret string) bool {
-	digest := sha256.Sum256([]byte(secret))
-	current := subtle.ConstantTimeCompare(digest[:], c.SecretDigest)
-	previous := subtle.ConstantTimeCompare(digest[:], c.PreviousDigest)
+	presented := digest(secret)
+	current := subtle.ConstantTimeCompare(presented, c.SecretDigest)
+	previous := subtle.ConstantTimeCompare(presented, c.PreviousDigest)
 	return current|previous == 1
 }
 
@@ -132,18 +132,27 @@ func (s *Service) read(ctx context.Context, id string) (*Client, error) {
 	}
 }
 
-// newSecret makes a client secret of 256 random bits and its digest.
-func newSecret() (secret string, digest []byte) {
+// newSecret makes a client secret of 256 random bits.
+func newSecret() string {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b)
-	secret = "sgs_" + base64.RawURLEncoding.EncodeToString(b)
+	return "sgs_" + base64.RawURLEncoding.EncodeToString(b)
+}
+
+// digest is what the database holds of a secret.
+func digest(secret string) []byte {
 	sum := sha256.Sum256([]byte(secret))
-	return secret, sum[:]
+	return sum[:]
 }
 
 // Create registers c. An empty id, authentication method or list of grants gets the default. The answer holds the secret
 // of a confidential client, which is nowhere to be found later.
 func (s *Service) Create(ctx context.Context, c Client, o audit.Origin) (Client, error) {
+	return s.CreateWithSecret(ctx, c, newSecret(), o)
+}
+
+// CreateWithSecret is Create with a secret that was made elsewhere, of as much randomness as Create's.
+func (s *Service) CreateWithSecret(ctx context.Context, c Client, secret string, o audit.Origin) (Client, error) {
 	if c.ID == "" {
 		c.ID = uuid.NewString()
 	}
@@ -159,9 +168,10 @@ func (s *Service) Create(ctx context.Context, c Client, o audit.Origin) (Client,
 	var epoch [8]byte
 	_, _ = rand.Read(epoch[:])
 	c.Epoch = int64(binary.BigEndian.Uint64(epoch[:]) >> 2) // room to be raised
-	secret := ""
-	if !c.Public() {
-		secret, c.SecretDigest = newSecret()
+	if c.Public() {
+		secret = ""
+	} else {
+		c.SecretDigest = digest(secret)
 	}
 	e := event(audit.ClientCreated, o, c.ID)
 	created, err := s.store.CreateClient(ctx, c, e)
@@ -179,7 +189,8 @@ func (s *Service) Update(ctx context.Context, c Client, o audit.Origin) (Client,
 	case c.Public():
 		c.SecretDigest = nil
 	case c.SecretDigest == nil:
-		secret, c.SecretDigest = newSecret()
+		secret = newSecret()
+		c.SecretDigest = digest(secret)
 	}
 	e := event(audit.ClientUpdated, o, c.ID)
 	updated, err := s.store.UpdateClient(ctx, c, e)
@@ -195,12 +206,12 @@ func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Dura
 	if c.Public() {
 		return Client{}, invalid("token_endpoint_auth_method", "the client is public: it has no secret to rotate")
 	}
-	secret, digest := newSecret()
+	secret := newSecret()
 	e := event(audit.ClientSecretRotated, o, id)
 	if overlap > 0 {
 		e.Detail = fmt.Sprintf("the old secret stays good for %s", overlap)
 	}
-	c, err = s.store.RotateClientSecret(ctx, id, digest, overlap, e)
+	c, err = s.store.RotateClientSecret(ctx, id, digest(secret), overlap, e)
 	return s.changed(ctx, c, secret, e, err)
 }
 

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet/audit"
+	"signet/clients"
+	"signet/keys"
+	"signet/storage"
+	"signet/tokens"
+	"signet/users"
+)
+
+// app is the domain's services, wired to the configured database.
+type app struct {
+	cfg     config
+	log     *slog.Logger
+	store   storage.Store
+	clients *clients.Service
+	users   *users.Service
+	keys    *keys.Service
+	tokens  *tokens.Service
+}
+
+// newApp wires the services. Postgres is not connected to yet. The tracer may be nil.
+func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryTracer) (*app, error) {
+	if err := cfg.needSecret(); err != nil {
+		return nil, err
+	}
+	store, err := storage.Open(ctx, cfg.DatabaseURL, tracer)
+	if err != nil {
+		return nil, fmt.Errorf("SIGNET_DATABASE_URL: %w", err)
+	}
+	a := &app{cfg: cfg, log: log, store: store, clients: clients.New(store, log)}
+	a.users = users.New(store, users.Config{
+		Secret: cfg.secret, MaxFailures: cfg.LoginMaxFailures, Window: time.Duration(cfg.LoginWindow),
+	}, log)
+	a.keys = keys.New(store, keys.Config{
+		Secret: cfg.secret, Algorithm: keys.Algorithm(cfg.SigningAlg), SigningSecret: []byte(cfg.SigningSecret),
+		TokenTTL: time.Duration(cfg.AccessTTL), RotateEvery: time.Duration(cfg.KeyRotation),
+	}, log)
+	a.tokens = tokens.New(store, a.keys, tokens.Config{
+		Issuer: cfg.Issuer, Secret: cfg.secret, AccessTTL: time.Duration(cfg.AccessTTL), RefreshTTL: time.Duration(cfg.RefreshTTL),
+		SessionTTL: time.Duration(cfg.SessionTTL), RetryWindow: time.Duration(cfg.RetryWindow),
+	}, log)
+	return a, nil
+}
+
+// openApp is newApp for a command that works on the database and ends. The caller closes the store.
+func openApp(ctx context.Context) (*app, error) {
+	cfg, err := loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	// What the command does is in the audit record, and what it says on the terminal.
+	a, err := newApp(ctx, cfg, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.prepareSchema(ctx); err != nil {
+		a.store.Close()
+		return nil, unreachable(err)
+	}
+	return a, nil
+}
+
+// unreachable says in one line what a database's error means to the one who ran a command.
+func unreachable(err error) error {
+	if errors.Is(err, errSchema) {
+		return err
+	}
+	return fmt.Errorf("cannot use the database; check SIGNET_DATABASE_URL and that it is up: %w", err)
+}
+
+var errSchema = errors.New("the schema is not up to date and SIGNET_AUTO_MIGRATE is false: run signet migrate")
+
+// prepareSchema brings the schema up to date, or says that somebody has to.
+func (a *app) prepareSchema(ctx context.Context) error {
+	if a.cfg.AutoMigrate {
+		return a.store.Migrate(ctx)
+	}
+	have, want, err := a.store.Schema(ctx)
+	if err == nil && have < want {
+		err = errSchema
+	}
+	return err
+}
+
+// cliOrigin is the origin of what is done on the command line.
+func cliOrigin() audit.Origin {
+	name := os.Getenv("USER")
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	return audit.Origin{Actor: "cli:" + name}
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// cleanupInterval is how often the server deletes what has expired, give or take a fifth, so that replicas take turns.
+const cleanupInterval = 10 * time.Minute
+
+// cleaned is how many rows a clean-up deleted.
+type cleaned struct {
+	Sessions      int64 `json:"sessions"`
+	Revocations   int64 `json:"revoked_access_tokens"`
+	LoginFailures int64 `json:"login_failures"`
+	Events        int64 `json:"audit_events"`
+	Keys          int64 `json:"signing_keys"`
+}
+
+// cleanup deletes what has expired.
+func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
+	// The access tokens of a session that has merely been idle for too long are good until they expire.
+	keep := time.Duration(a.cfg.AccessTTL) + time.Minute
+	for _, step := range []struct {
+		rows *int64
+		run  func() (int64, error)
+	}{
+		{&done.Sessions, func() (int64, error) { return a.store.DeleteEndedSessions(ctx, keep) }},
+		{&done.Revocations, func() (int64, error) { return a.store.DeleteExpiredRevocations(ctx) }},
+		{&done.LoginFailures, func() (int64, error) { return a.store.DeleteLoginFailures(ctx, time.Duration(a.cfg.LoginWindow)) }},
+		{&done.Events, func() (int64, error) { return a.store.DeleteEvents(ctx, time.Duration(a.cfg.AuditRetention)) }},
+		{&done.Keys, func() (int64, error) { return a.store.DeleteRetiredKeys(ctx, a.keys.Keep()) }},
+	} {
+		if *step.rows, err = step.run(); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// keepClean cleans up now and then until ctx ends.
+func (a *app) keepClean(ctx context.Context) {
+	for {
+		pause := cleanupInterval*4/5 + rand.N(cleanupInterval*2/5) //nolint:gosec // jitter
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		done, err := a.cleanup(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			a.log.WarnContext(ctx, "the clean-up ended early", "error", err)
+		case done != cleaned{}:
+			a.log.InfoContext(ctx, "cleaned up", "deleted", done)
+		}
+	}
+}
+
+func cleanupCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "cleanup", Short: "Delete what has expired, as the server does now and then", Args: cobra.NoArgs}
+	out := addOutput(cmd)
+	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
+		return withApp(cmd, func(ctx context.Context, a *app) error {
+			done, err := a.cleanup(ctx)
+			if err != nil {
+				return err
+			}
+			count := func(n int64) string { return strconv.FormatInt(n, 10) + " deleted" }
+			return out.printer(cmd).object(done,
+				[2]string{"sessions", count(done.Sessions)}, [2]string{"revoked access tokens", count(done.Revocations)},
+				[2]string{"login failures", count(done.LoginFailures)}, [2]string{"audit events", count(done.Events)},
+				[2]string{"signing keys", count(done.Keys)})
+		})
+	})
+	return cmd
+}

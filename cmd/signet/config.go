@@ -1,0 +1,362 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/joho/godotenv"
+	"github.com/xhit/go-str2duration/v2"
+	"golang.org/x/term"
+
+	"signet/clients"
+	"signet/keys"
+)
+
+// config is the configuration as the environment gives it. The tags are what `signet serve --help` and the reference in
+// docs/configuration.md are made of.
+type config struct {
+	Issuer           string      `env:"SIGNET_ISSUER" envDefault:"http://localhost:8080" help:"the iss of tokens and the base of every published URL; https unless the host is loopback"`
+	Listen           string      `env:"SIGNET_LISTEN" envDefault:"127.0.0.1:8080" help:"the public listener"`
+	ManagementListen string      `env:"SIGNET_MANAGEMENT_LISTEN" envDefault:"127.0.0.1:8081" help:"/metrics, /livez and /readyz; empty: off"`
+	TLSCert          string      `env:"SIGNET_TLS_CERT" help:"a certificate file, to serve TLS itself; read again when it changes"`
+	TLSKey           string      `env:"SIGNET_TLS_KEY" help:"the certificate's key file"`
+	TrustedProxies   proxies     `env:"SIGNET_TRUSTED_PROXIES" help:"CIDRs, separated by commas, whose X-Forwarded-For is believed"`
+	DatabaseURL      string      `env:"SIGNET_DATABASE_URL" help:"postgres://… (several hosts allowed) or sqlite:PATH; else DATABASE_URL; else the embedded SQLite in SIGNET_DATA_DIR"`
+	DataDir          string      `env:"SIGNET_DATA_DIR" envDefault:"./signet-data" help:"the embedded database and its generated secret"`
+	AutoMigrate      bool        `env:"SIGNET_AUTO_MIGRATE" envDefault:"true" help:"bring the schema up to date when starting; false: only signet migrate does"`
+	Secret           string      `env:"SIGNET_SECRET" help:"32 random bytes in base64 (signet secret prints one), NEW,OLD while it is being changed; generated for the embedded database, required for Postgres"`
+	AccessTTL        positive    `env:"SIGNET_ACCESS_TOKEN_TTL" envDefault:"15m" help:"life of an access token"`
+	RefreshTTL       positive    `env:"SIGNET_REFRESH_TOKEN_TTL" envDefault:"30d" help:"idle life of a session"`
+	SessionTTL       positive    `env:"SIGNET_SESSION_TTL" envDefault:"90d" help:"absolute life of a session"`
+	RetryWindow      duration    `env:"SIGNET_REFRESH_RETRY_WINDOW" envDefault:"10s" help:"how long after its use a refresh token may be retried; 0: every second use is theft"`
+	SigningAlg       algorithm   `env:"SIGNET_SIGNING_ALG" envDefault:"ES256" help:"ES256, RS256, PS256, EdDSA or HS256"`
+	SigningSecret    string      `env:"SIGNET_SIGNING_SECRET" help:"the shared secret of HS256, at least 32 bytes"`
+	KeyRotation      positive    `env:"SIGNET_KEY_ROTATION" envDefault:"30d" help:"how long a signing key signs"`
+	LoginMaxFailures int         `env:"SIGNET_LOGIN_MAX_FAILURES" envDefault:"10" help:"failed logins for one username or one address before they are throttled"`
+	LoginWindow      positive    `env:"SIGNET_LOGIN_WINDOW" envDefault:"15m" help:"for how long failed logins count"`
+	AuditRetention   positive    `env:"SIGNET_AUDIT_RETENTION" envDefault:"90d" help:"how long audit events are kept"`
+	CORSOrigins      origins     `env:"SIGNET_CORS_ORIGINS" help:"browser origins, separated by commas, that may call /token and /revoke"`
+	LogFormat        logFormat   `env:"SIGNET_LOG_FORMAT" help:"text or json; unset: text on a terminal, else json"`
+	LogLevel         logLevel    `env:"SIGNET_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
+	secret           keys.Secret // of Secret, or of the data directory's secret file
+	unknown          []string    // names that begin with SIGNET_ and are no setting
+}
+
+// fileSettings are the secrets that NAME_FILE may give, as orchestrators mount them.
+var fileSettings = []string{"SIGNET_SECRET", "SIGNET_SIGNING_SECRET", "SIGNET_DATABASE_URL"}
+
+// loadConfig reads the environment and a .env file in the working directory; the environment wins. Its errors name the
+// setting and say what is allowed.
+func loadConfig() (config, error) {
+	environment, err := readEnvironment()
+	if err != nil {
+		return config{}, err
+	}
+	var cfg config
+	if err := env.ParseWithOptions(&cfg, env.Options{Environment: environment}); err != nil {
+		return config{}, explainParse(err)
+	}
+	if cfg.DatabaseURL == "" {
+		cfg.DatabaseURL = environment["DATABASE_URL"]
+	}
+	if cfg.DatabaseURL == "" {
+		cfg.DatabaseURL = cfg.embeddedURL()
+	}
+	names := settings()
+	for name := range environment {
+		known := slices.ContainsFunc(names, func(s setting) bool { return s.name == name })
+		if !known && strings.HasPrefix(name, "SIGNET_") {
+			cfg.unknown = append(cfg.unknown, name)
+		}
+	}
+	slices.Sort(cfg.unknown)
+	return cfg, cfg.validate()
+}
+
+func (c *config) embeddedURL() string { return "sqlite:" + filepath.Join(c.DataDir, "signet.db") }
+
+// embedded tells whether the database is the embedded one.
+func (c *config) embedded() bool { return strings.HasPrefix(c.DatabaseURL, "sqlite:") }
+
+// readEnvironment merges the environment over .env and resolves the NAME_FILE settings. An empty setting counts as unset,
+// but for SIGNET_MANAGEMENT_LISTEN, where it means off.
+func readEnvironment() (map[string]string, error) {
+	environment, err := godotenv.Read()
+	if errors.Is(err, fs.ErrNotExist) {
+		environment, err = map[string]string{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf(".env: %w", err)
+	}
+	for _, entry := range os.Environ() {
+		name, value, _ := strings.Cut(entry, "=")
+		environment[name] = value
+	}
+	for name, value := range environment {
+		if value == "" && name != "SIGNET_MANAGEMENT_LISTEN" {
+			delete(environment, name)
+		}
+	}
+	for _, name := range fileSettings {
+		file, ok := environment[name+"_FILE"]
+		if !ok {
+			continue
+		}
+		if _, both := environment[name]; both {
+			return nil, fmt.Errorf("%s and %s_FILE are both set; set one of them", name, name)
+		}
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("%s_FILE: %w", name, err)
+		}
+		environment[name] = strings.TrimRight(string(content), "\r\n")
+		delete(environment, name+"_FILE")
+	}
+	return environment, nil
+}
+
+// explainParse turns the parser's error into one line that names the first bad setting.
+func explainParse(err error) error {
+	var all env.AggregateError
+	if errors.As(err, &all) {
+		for _, err := range all.Errors {
+			var parse env.ParseError
+			if errors.As(err, &parse) {
+				if field, ok := reflect.TypeFor[config]().FieldByName(parse.Name); ok {
+					what := parse.Err.Error()
+					switch field.Type.Kind() {
+					case reflect.Bool:
+						what = "must be true or false"
+					case reflect.Int:
+						what = "must be a whole number"
+					}
+					return fmt.Errorf("%s: %s", field.Tag.Get("env"), what)
+				}
+			}
+		}
+	}
+	return err
+}
+
+// validate checks what one setting's own syntax does not tell.
+func (c *config) validate() error {
+	u, err := url.Parse(c.Issuer)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.HasSuffix(c.Issuer, "/"):
+		return fmt.Errorf("SIGNET_ISSUER: %q must be a URL such as https://auth.example.com, without query, fragment or slash at its end", c.Issuer)
+	case u.Scheme == "http" && !clients.Loopback(u.Hostname()):
+		return fmt.Errorf("SIGNET_ISSUER: %q must be https; http is for loopback hosts alone", c.Issuer)
+	}
+	for _, l := range []struct{ name, value string }{{"SIGNET_LISTEN", c.Listen}, {"SIGNET_MANAGEMENT_LISTEN", c.ManagementListen}} {
+		if _, _, err := net.SplitHostPort(l.value); err != nil && l.value != "" {
+			return fmt.Errorf("%s: %q must be host:port, such as 127.0.0.1:8080 or :8080", l.name, l.value)
+		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("SIGNET_TLS_CERT and SIGNET_TLS_KEY go together; one of them is not set")
+	}
+	if c.SigningAlg == algorithm(keys.HS256) && len(c.SigningSecret) < keys.MinSigningSecret {
+		return fmt.Errorf("SIGNET_SIGNING_SECRET: HS256 needs a secret of at least %d bytes", keys.MinSigningSecret)
+	}
+	if c.LoginMaxFailures < 1 || c.LoginMaxFailures > 1000 {
+		return errors.New("SIGNET_LOGIN_MAX_FAILURES: must be 1 to 1000")
+	}
+	if c.Secret != "" {
+		if c.secret, err = keys.ParseSecret(c.Secret); err != nil {
+			return fmt.Errorf("SIGNET_SECRET: %w", err)
+		}
+	}
+	if scheme, _, _ := strings.Cut(c.DatabaseURL, ":"); scheme != "postgres" && scheme != "postgresql" && scheme != "sqlite" {
+		return errors.New("SIGNET_DATABASE_URL: must begin with postgres:// or sqlite:")
+	}
+	return nil
+}
+
+// needSecret makes sure that there is a secret: that of the embedded database is generated at the first use and kept beside it.
+func (c *config) needSecret() error {
+	if c.Secret != "" {
+		return nil
+	}
+	if !c.embedded() {
+		return errors.New("SIGNET_SECRET: required for Postgres: 32 random bytes in base64; `signet secret` prints one")
+	}
+	file := filepath.Join(c.DataDir, "secret")
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return fmt.Errorf("SIGNET_DATA_DIR: %w", err)
+	}
+	// O_EXCL: of several first starts at once one makes the secret.
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = f.WriteString(keys.NewSecret() + "\n")
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("SIGNET_DATA_DIR: %w", err)
+	}
+	for range 50 { // another process may be between making the file and writing it
+		var content []byte
+		if content, err = os.ReadFile(file); err != nil {
+			return fmt.Errorf("SIGNET_DATA_DIR: %w", err)
+		}
+		if c.secret, err = keys.ParseSecret(strings.TrimSpace(string(content))); err == nil {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("%s: %w", file, err)
+}
+
+// logger writes to standard error as configured.
+func (c *config) logger() *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.Level(c.LogLevel)}
+	if c.LogFormat == "text" || c.LogFormat == "" && term.IsTerminal(int(os.Stderr.Fd())) {
+		return slog.New(slog.NewTextHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, options))
+}
+
+// setting is one setting, as its field's tags describe it.
+type setting struct{ name, value, help string }
+
+func settings() []setting {
+	var list []setting
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[config]()) {
+		if name, ok := f.Tag.Lookup("env"); ok {
+			list = append(list, setting{name, f.Tag.Get("envDefault"), f.Tag.Get("help")})
+		}
+	}
+	return list
+}
+
+// settingsHelp is the list of all settings for a terminal.
+func settingsHelp() string {
+	var b strings.Builder
+	b.WriteString("Configuration, from the environment or a .env file in the working directory (durations: 15m, 12h, 30d):\n")
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, s := range settings() {
+		help := s.help
+		if s.value != "" {
+			help += " (default " + s.value + ")"
+		}
+		fmt.Fprintf(w, "  %s\t%s\n", s.name, help)
+	}
+	_ = w.Flush()
+	b.WriteString("\nNAME_FILE reads " + strings.Join(fileSettings, ", ") + " from a file.\n")
+	b.WriteString("OTEL_EXPORTER_OTLP_ENDPOINT turns on traces (OpenTelemetry, OTLP over HTTP).\n")
+	return b.String()
+}
+
+// maxDuration bounds every duration, so that no date computed with one leaves the calendar.
+const maxDuration = 100 * 365 * 24 * time.Hour
+
+// duration is a time.Duration that is not negative, written as 15m, 12h or 30d.
+type duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := str2duration.ParseDuration(string(text))
+	if err != nil || v < 0 || v > maxDuration {
+		return fmt.Errorf("%q must be a duration such as 15m, 12h or 30d", text)
+	}
+	*d = duration(v)
+	return nil
+}
+
+// String, Set and Type make it a flag's value.
+func (d *duration) String() string     { return str2duration.String(time.Duration(*d)) }
+func (d *duration) Set(s string) error { return d.UnmarshalText([]byte(s)) }
+func (d *duration) Type() string       { return "duration" }
+
+// positive is a duration of at least a second.
+type positive time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *positive) UnmarshalText(text []byte) error {
+	var d duration
+	if err := d.UnmarshalText(text); err != nil {
+		return err
+	}
+	if time.Duration(d) < time.Second {
+		return fmt.Errorf("%q must be at least 1s", text)
+	}
+	*p = positive(d)
+	return nil
+}
+
+type algorithm keys.Algorithm
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (a *algorithm) UnmarshalText(text []byte) error {
+	v, err := keys.ParseAlgorithm(string(text))
+	*a = algorithm(v)
+	return err
+}
+
+type proxies []netip.Prefix
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *proxies) UnmarshalText(text []byte) error {
+	for part := range strings.SplitSeq(string(text), ",") {
+		part = strings.TrimSpace(part)
+		prefix, err := netip.ParsePrefix(part)
+		if addr, addrErr := netip.ParseAddr(part); addrErr == nil {
+			prefix, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil {
+			return fmt.Errorf("%q must be an address or a CIDR such as 10.0.0.0/8", part)
+		}
+		*p = append(*p, prefix)
+	}
+	return nil
+}
+
+type origins []string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (o *origins) UnmarshalText(text []byte) error {
+	for part := range strings.SplitSeq(string(text), ",") {
+		part = strings.TrimSpace(part)
+		if problem := clients.CheckOrigin(part); problem != "" {
+			return fmt.Errorf("%q %s", part, problem)
+		}
+		*o = append(*o, part)
+	}
+	return nil
+}
+
+type logFormat string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (f *logFormat) UnmarshalText(text []byte) error {
+	*f = logFormat(text)
+	if *f != "text" && *f != "json" {
+		return fmt.Errorf("%q must be text or json", text)
+	}
+	return nil
+}
+
+type logLevel slog.Level
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *logLevel) UnmarshalText(text []byte) error {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[string(text)]
+	if !ok {
+		return fmt.Errorf("%q must be debug, info, warn or error", text)
+	}
+	*l = logLevel(level)
+	return nil
+}

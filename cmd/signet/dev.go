@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"signet/audit"
+	"signet/clients"
+	"signet/keys"
+	"signet/users"
+)
+
+// demo is the name of the client and of the user that signet dev makes.
+const demo = "demo"
+
+func devCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "dev", Short: "Try it: no set-up, a demo client and user, curl lines to paste", Args: cobra.NoArgs,
+		Long: `Run the server on the embedded database in SIGNET_DATA_DIR, with a client and a user called "demo", and print curl lines
+that show what it does. Not for production: signet serve is.`,
+		RunE: run(func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig()
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if !cfg.embedded() {
+				fmt.Fprintln(out, "signet dev uses the embedded database; the configured one is left alone. (signet serve uses that.)")
+				cfg.DatabaseURL = cfg.embeddedURL()
+			}
+			if err := cfg.needSecret(); err != nil {
+				return err
+			}
+			clientSecret, password := demoCredentials(cfg.secret)
+			return serve(cmd.Context(), cfg, func(ctx context.Context, a *app) error {
+				if err := a.makeDemo(ctx, clientSecret, password); err != nil {
+					return err
+				}
+				return printDemo(out, cfg, clientSecret, password)
+			})
+		}),
+	}
+}
+
+// demoCredentials derives the demo client's secret and the demo user's password, so that every start can print them and
+// nothing holds them in the clear.
+func demoCredentials(s keys.Secret) (clientSecret, password string) {
+	derive := func(label string) string { return base64.RawURLEncoding.EncodeToString(s.Derive(label)[0]) }
+	return "sgs_" + derive("demo client v1"), derive("demo user v1")[:20]
+}
+
+// makeDemo makes the demo client and user if they are not there, and sees to it that they have the printed credentials.
+func (a *app) makeDemo(ctx context.Context, clientSecret, password string) error {
+	origin := audit.Origin{Actor: "signet dev"}
+	_, err := a.clients.Get(ctx, demo)
+	if errors.Is(err, clients.ErrNotFound) {
+		_, err = a.clients.CreateWithSecret(ctx, clients.Client{ID: demo, Name: "Demo", Scope: clients.Scope{"read", "write"}}, clientSecret, origin)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err = a.users.Find(ctx, demo); errors.Is(err, users.ErrNotFound) {
+		_, err = a.users.Create(ctx, demo, password, false, origin)
+	}
+	return err
+}
+
+// printDemo prints the tour. The lines are for any POSIX shell and need nothing but curl and sed.
+func printDemo(w io.Writer, cfg config, clientSecret, password string) error {
+	database := strings.TrimPrefix(cfg.DatabaseURL, "sqlite:")
+	bold, plain := "", ""
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		bold, plain = "\x1b[1m", "\x1b[0m"
+	}
+	steps := strings.NewReplacer(
+		"{base}", localURL(cfg), "{secret}", clientSecret, "{password}", password, "{bold}", bold, "{plain}", plain,
+		"{database}", database,
+	).Replace(demoText)
+	_, err := io.WriteString(w, steps)
+	return err
+}
+
+const demoText = `
+{bold}Signet is running at {base}{plain}   (database: {database}; stop with Ctrl-C)
+Paste these lines into another terminal, from the top.
+
+{bold}# 1. Get a token: a user logs in on a client.{plain}
+get() { sed "s/.*\"$1\":\"\([^\"]*\)\".*/\1/"; }
+URL={base} CLIENT=demo:{secret} PASSWORD={password}
+R=$(curl -s -u $CLIENT $URL/token -d grant_type=password -d username=demo -d password=$PASSWORD); echo "$R"
+
+{bold}# 2. Introspect it, as an API would.{plain}
+curl -s -u $CLIENT $URL/introspect -d token=$(echo "$R" | get access_token); echo
+
+{bold}# 3. Refresh: a new access token, and a new refresh token in place of the one used.{plain}
+STOLEN=$(echo "$R" | get refresh_token)
+R=$(curl -s -u $CLIENT $URL/token -d grant_type=refresh_token -d refresh_token=$STOLEN); echo "$R"
+
+{bold}# 4. Play the thief: the owner goes on, then the spent token is presented again, and the whole session is dead.{plain}
+R=$(curl -s -u $CLIENT $URL/token -d grant_type=refresh_token -d refresh_token=$(echo "$R" | get refresh_token))
+curl -s -u $CLIENT $URL/token -d grant_type=refresh_token -d refresh_token=$STOLEN; echo
+curl -s -u $CLIENT $URL/introspect -d token=$(echo "$R" | get access_token); echo
+
+{bold}# 5. Log in again.{plain}
+R=$(curl -s -u $CLIENT $URL/token -d grant_type=password -d username=demo -d password=$PASSWORD); echo "$R"
+
+{bold}# 6. Revoke: log out. The access token is dead at once.{plain}
+curl -s -u $CLIENT $URL/revoke -d token=$(echo "$R" | get refresh_token); echo
+curl -s -u $CLIENT $URL/introspect -d token=$(echo "$R" | get access_token); echo
+
+`

@@ -1,0 +1,95 @@
+// Command signet is an OAuth 2.0 authorization server in one binary, with the commands to run and to administer it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	os.Exit(execute())
+}
+
+// execute runs the command line and returns the exit code.
+func execute() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := newRoot().ExecuteContext(ctx)
+	var failed failure
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &failed):
+		fmt.Fprintln(os.Stderr, "signet: "+oneLine(err))
+		return exitFailed
+	default: // everything that is not a command's own failure is about how it was called
+		fmt.Fprintln(os.Stderr, "signet: "+oneLine(err)+"; see signet --help")
+		return exitUsage
+	}
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// failure marks the error of a command that was called correctly and could not do its work.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+// run makes a command's function one whose errors are failures.
+func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := f(cmd, args); err != nil {
+			return failure{err}
+		}
+		return nil
+	}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "signet",
+		Short: "An OAuth 2.0 authorization server in one binary",
+		Long: `Signet is an OAuth 2.0 authorization server: it issues, refreshes, introspects and revokes tokens.
+
+  signet dev      try it: no set-up, a demo client and user, curl lines to paste
+  signet serve    run it
+  signet client, user, session, key, audit    administer it, while it runs`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), secretCommand(), healthcheckCommand(), cleanupCommand(),
+		clientCommand(), userCommand(), sessionCommand(), keyCommand(), auditCommand(), versionCommand())
+	return root
+}
+
+// group returns a command that only holds others. Its name may be written in the plural.
+func group(name, short string, commands ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{
+		Use: name + " COMMAND", Aliases: []string{name + "s"}, Short: short,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+			}
+			names := make([]string, 0, len(commands))
+			for _, c := range commands {
+				names = append(names, c.Name())
+			}
+			return fmt.Errorf("%q needs a command: %s", cmd.CommandPath(), strings.Join(names, ", "))
+		},
+	}
+	g.AddCommand(commands...)
+	return g
+}

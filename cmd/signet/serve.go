@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/semconv/v1.37.0"
+
+	"signet/keys"
+	"signet/server"
+)
+
+func serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Run the server", Args: cobra.NoArgs,
+		Long: "Run the server, until SIGTERM or an interrupt: then requests in flight are finished first.\n\n" + settingsHelp(),
+		RunE: run(func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig()
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), cfg, nil)
+		}),
+	}
+}
+
+// serve runs the server until ctx ends. Once it can serve it calls ready, if that is not nil.
+func serve(ctx context.Context, cfg config, ready func(context.Context, *app) error) (err error) {
+	log := cfg.logger()
+	for _, name := range cfg.unknown {
+		log.WarnContext(ctx, "unknown setting; signet serve --help lists them all", "name", name)
+	}
+	tracing, tracer, err := startTracing(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tracing()) }()
+
+	a, err := newApp(ctx, cfg, log, tracer)
+	if err != nil {
+		return err
+	}
+	defer a.store.Close()
+	s := server.New(server.Config{TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins},
+		a.store, a.clients, a.users, a.tokens, a.keys, log)
+	listeners, err := server.Listen(ctx, cfg.Listen, cfg.ManagementListen, cfg.TLSCert, cfg.TLSKey)
+	if err != nil {
+		return err
+	}
+
+	// The listeners answer from the start, with 503 while there is no database. What runs beside them ends with them.
+	ctx, cancel := context.WithCancelCause(ctx)
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var working sync.WaitGroup
+	working.Go(func() {
+		err := a.boot(background)
+		if err == nil && ready != nil {
+			err = ready(background, a)
+		}
+		if err != nil {
+			cancel(err)
+			return
+		}
+		log.InfoContext(ctx, "ready", "issuer", cfg.Issuer, "listen", listeners.Public.Addr().String())
+		working.Go(func() { a.keys.Follow(background) })
+		working.Go(func() { a.keepClean(background) })
+	})
+	public := s.Public()
+	if tracer != nil {
+		public = otelhttp.NewHandler(public, "signet")
+	}
+	err = s.Serve(ctx, listeners, public, s.Management())
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = errors.Join(cause, err)
+	}
+	stop()
+	working.Wait()
+	cancel(nil)
+	log.InfoContext(ctx, "stopped")
+	return err
+}
+
+// boot makes the database ready and loads the signing keys, for as long as that takes. It returns an error only if waiting
+// would not help.
+func (a *app) boot(ctx context.Context) error {
+	const firstPause, longestPause = 200 * time.Millisecond, 5 * time.Second
+	said := ""
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := a.prepareSchema(ctx)
+		if err == nil {
+			err = a.keys.Load(ctx)
+		}
+		if err == nil || errors.Is(err, keys.ErrWrongSecret) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil // the server is told to stop; there is nothing to report
+		}
+		if err.Error() != said {
+			said = err.Error()
+			a.log.WarnContext(ctx, "waiting for the database", "error", oneLine(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// startTracing exports traces if OTEL_EXPORTER_OTLP_ENDPOINT says where to, and returns what ends it. The tracer of database
+// statements is nil if it does not.
+func startTracing(ctx context.Context) (stop func() error, tracer pgx.QueryTracer, err error) {
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" {
+		return func() error { return nil }, nil, nil
+	}
+	exporter, err := otlptracehttp.New(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT: %w", err)
+	}
+	service, err := resource.New(ctx, resource.WithAttributes(semconv.ServiceName("signet")), resource.WithFromEnv())
+	if err != nil {
+		return nil, nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
+	}
+	provider := trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(service))
+	otel.SetTracerProvider(provider)
+	otel.SetTextMapPropagator(propagation.TraceContext{})
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return provider.Shutdown(ctx)
+	}, otelpgx.NewTracer(), nil
+}

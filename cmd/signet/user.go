@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"signet/users"
+)
+
+func userCommand() *cobra.Command {
+	return group("user", "Look after users",
+		userCreateCommand(), userSetPasswordCommand(), userListCommand(),
+		onUser("show", "Show a user", func(_ context.Context, _ *app, u users.User) (users.User, error) { return u, nil }),
+		userSetDisabledCommand("disable", "Disable a user; all its sessions end for good", true),
+		userSetDisabledCommand("enable", "Enable a disabled user", false),
+		onUser("logout", "End all of a user's sessions, on every client", func(ctx context.Context, a *app, u users.User) (users.User, error) {
+			return u, a.users.EndSessions(ctx, u.ID, cliOrigin())
+		}),
+		userDeleteCommand())
+}
+
+// userWithPassword is a user whose password was made up, and is shown this once.
+type userWithPassword struct {
+	users.User
+	Password string `json:"password,omitempty"`
+}
+
+func printUser(p printer, u userWithPassword) error {
+	return p.object(u,
+		[2]string{"id", u.ID}, [2]string{"username", u.Username}, [2]string{"password", u.Password},
+		[2]string{"admin", yes(u.Admin, "yes")}, [2]string{"disabled", yes(u.Disabled, "yes")}, [2]string{"created", stamp(u.CreatedAt)})
+}
+
+// readPassword takes the password from standard input, asks for it on a terminal, or makes one up, which it says.
+func readPassword(cmd *cobra.Command, fromStdin bool) (password string, made bool, err error) {
+	if fromStdin {
+		const most = 4096 // more than any password, less than a mistake
+		b, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), most))
+		b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
+		return string(b), false, err
+	}
+	stdin := int(os.Stdin.Fd())
+	if !term.IsTerminal(stdin) {
+		return users.NewPassword(), true, nil
+	}
+	ask := func(prompt string) ([]byte, error) {
+		fmt.Fprint(cmd.ErrOrStderr(), prompt)
+		defer fmt.Fprintln(cmd.ErrOrStderr())
+		return term.ReadPassword(stdin)
+	}
+	first, err := ask("Password: ")
+	if err != nil {
+		return "", false, err
+	}
+	again, err := ask("Again: ")
+	if err == nil && !bytes.Equal(first, again) {
+		err = errors.New("the two passwords are not the same; nothing was changed")
+	}
+	return string(first), false, err
+}
+
+func userCreateCommand() *cobra.Command {
+	var admin, stdin bool
+	cmd := &cobra.Command{Use: "create NAME", Short: "Create a user", Args: cobra.ExactArgs(1)}
+	cmd.Flags().BoolVar(&admin, "admin", false, "may be granted the scope signet:admin")
+	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input; else it is asked for on a terminal, or made up and printed")
+	out := addOutput(cmd)
+	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
+		return withApp(cmd, func(ctx context.Context, a *app) error {
+			password, made, err := readPassword(cmd, stdin)
+			if err != nil {
+				return err
+			}
+			u, err := a.users.Create(ctx, args[0], password, admin, cliOrigin())
+			if err != nil {
+				return err
+			}
+			shown := userWithPassword{User: u}
+			if made {
+				shown.Password = password
+			}
+			return printUser(out.printer(cmd), shown)
+		})
+	})
+	return cmd
+}
+
+// findUser returns the user of that name or id, or an error that names it.
+func findUser(ctx context.Context, a *app, name string) (users.User, error) {
+	u, err := a.users.Find(ctx, name)
+	if errors.Is(err, users.ErrNotFound) {
+		err = fmt.Errorf("no user is called %q; signet user list shows them", name)
+	}
+	return u, err
+}
+
+func userSetPasswordCommand() *cobra.Command {
+	var stdin bool
+	cmd := &cobra.Command{Use: "set-password NAME", Short: "Give a user a new password; all its sessions end", Args: cobra.ExactArgs(1)}
+	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input; else it is asked for on a terminal, or made up and printed")
+	out := addOutput(cmd)
+	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
+		return withApp(cmd, func(ctx context.Context, a *app) error {
+			u, err := findUser(ctx, a, args[0])
+			if err != nil {
+				return err
+			}
+			password, made, err := readPassword(cmd, stdin)
+			if err != nil {
+				return err
+			}
+			if err := a.users.SetPassword(ctx, u.ID, password, cliOrigin()); err != nil {
+				return err
+			}
+			shown := userWithPassword{User: u}
+			if made {
+				shown.Password = password
+			}
+			return printUser(out.printer(cmd), shown)
+		})
+	})
+	return cmd
+}
+
+func userListCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List the users", Args: cobra.NoArgs}
+	out := addOutput(cmd)
+	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
+		return withApp(cmd, func(ctx context.Context, a *app) error {
+			all, err := everything(func(last *users.User, limit int) ([]users.User, error) {
+				after := ""
+				if last != nil {
+					after = last.Username
+				}
+				return a.users.List(ctx, after, limit)
+			})
+			if err != nil {
+				return err
+			}
+			return printList(out.printer(cmd), all, []string{"USERNAME", "ID", "CREATED", "STATE"}, func(u users.User) []string {
+				return []string{u.Username, u.ID, stamp(u.CreatedAt), yes(u.Admin, "admin ") + yes(u.Disabled, "disabled")}
+			})
+		})
+	})
+	return cmd
+}
+
+// onUser returns a command on the user that its argument names. It prints the user that f returns.
+func onUser(use, short string, f func(ctx context.Context, a *app, u users.User) (users.User, error)) *cobra.Command {
+	cmd := &cobra.Command{Use: use + " NAME", Short: short, Args: cobra.ExactArgs(1)}
+	out := addOutput(cmd)
+	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
+		return withApp(cmd, func(ctx context.Context, a *app) error {
+			u, err := findUser(ctx, a, args[0])
+			if err == nil {
+				u, err = f(ctx, a, u)
+			}
+			if err != nil {
+				return err
+			}
+			return printUser(out.printer(cmd), userWithPassword{User: u})
+		})
+	})
+	return cmd
+}
+
+func userSetDisabledCommand(use, short string, disabled bool) *cobra.Command {
+	return onUser(use, short, func(ctx context.Context, a *app, u users.User) (users.User, error) {
+		return a.users.SetDisabled(ctx, u.ID, disabled, cliOrigin())
+	})
+}
+
+func userDeleteCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "delete NAME", Short: "Delete a user; all its sessions end", Args: cobra.ExactArgs(1),
+		RunE: run(func(cmd *cobra.Command, args []string) error {
+			return withApp(cmd, func(ctx context.Context, a *app) error {
+				u, err := findUser(ctx, a, args[0])
+				if err != nil {
+					return err
+				}
+				return a.users.Delete(ctx, u.ID, cliOrigin())
+			})
+		}),
+	}
+}

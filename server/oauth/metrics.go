@@ -1,0 +1,55 @@
+package oauth
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"signet/clients"
+	"signet/tokens"
+	"signet/users"
+)
+
+// metrics count what the endpoints did. No label holds a client, a user or a session.
+type metrics struct {
+	tokensIssued  *prometheus.CounterVec
+	refreshes     *prometheus.CounterVec
+	loginFailures prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		tokensIssued: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signet_tokens_issued_total", Help: "Access tokens issued, by grant.",
+		}, []string{"grant"}),
+		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signet_refresh_total", Help: "Uses of refresh tokens, by outcome.",
+		}, []string{"outcome"}),
+		loginFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signet_login_failures_total", Help: "Logins refused for a wrong password, an unknown or disabled user, or too many failures.",
+		}),
+	}
+	// Every series is there from the start, so that an alert on it sees its first increase.
+	for _, grant := range clients.Grants {
+		m.tokensIssued.WithLabelValues(string(grant))
+	}
+	for _, outcome := range []tokens.Outcome{tokens.Rotated, tokens.Retried, tokens.Reused, tokens.CaughtUp, tokens.Rejected} {
+		m.refreshes.WithLabelValues(string(outcome))
+	}
+	reg.MustRegister(m.tokensIssued, m.refreshes, m.loginFailures)
+	return m
+}
+
+func (m *metrics) issued(grant string) { m.tokensIssued.WithLabelValues(grant).Inc() }
+
+func (m *metrics) refreshed(outcome tokens.Outcome) {
+	m.refreshes.WithLabelValues(string(outcome)).Inc()
+}
+
+// loginFailed counts a login that failed for the caller's sake, not the server's.
+func (m *metrics) loginFailed(err error) {
+	var throttled *users.ThrottledError
+	if errors.Is(err, users.ErrBadCredentials) || errors.As(err, &throttled) {
+		m.loginFailures.Inc()
+	}
+}

@@ -1,0 +1,138 @@
+package oauth
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-oauth2/oauth2/v4/server"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"signet/clients"
+	"signet/keys"
+	"signet/tokens"
+	"signet/users"
+)
+
+// Server answers the OAuth 2.0 endpoints.
+type Server struct {
+	clients  *clients.Service
+	users    *users.Service
+	tokens   *tokens.Service
+	keys     *keys.Service
+	grants   *server.Server
+	metrics  *metrics
+	metadata []byte
+}
+
+// New returns a server on the domain's services that registers its metrics.
+func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, reg prometheus.Registerer) *Server {
+	s := &Server{clients: c, users: u, tokens: t, keys: k, metrics: newMetrics(reg), metadata: metadata(t.Issuer())}
+	s.grants = s.newGrants()
+	return s
+}
+
+const metadataPath = "/.well-known/oauth-authorization-server"
+
+// Routes adds the endpoints to r.
+func (s *Server) Routes(r gin.IRouter) {
+	r.POST("/token", s.token)
+	r.POST("/introspect", s.introspect)
+	r.POST("/revoke", s.revoke)
+	document := func(path string, read func() []byte) {
+		handler := func(c *gin.Context) { serveDocument(c, read()) }
+		r.GET(path, handler)
+		r.HEAD(path, handler)
+	}
+	document("/.well-known/jwks.json", s.keys.JWKS)
+	document(metadataPath, func() []byte { return s.metadata })
+	// For an issuer with a path, the well-known part stands between host and path (RFC 8414 section 3.1).
+	if u, err := url.Parse(s.tokens.Issuer()); err == nil && strings.Trim(u.Path, "/") != "" {
+		document(metadataPath+u.Path, func() []byte { return s.metadata })
+	}
+}
+
+// serveDocument answers with a public document, which any web page may read and anyone may cache for minutes.
+func serveDocument(c *gin.Context, body []byte) {
+	if body == nil {
+		fail(c.Request.Context(), c.Writer, keys.ErrNotLoaded)
+		return
+	}
+	h := c.Writer.Header()
+	h.Set("Cache-Control", "public, max-age=300")
+	h.Del("Pragma")
+	h.Set("Access-Control-Allow-Origin", "*")
+	c.Data(http.StatusOK, "application/json", body)
+}
+
+// metadata is the server's description of itself (RFC 8414 section 2).
+func metadata(issuer string) []byte {
+	secret := []clients.AuthMethod{clients.SecretBasic, clients.SecretPost}
+	body, err := json.Marshal(struct {
+		Issuer                string               `json:"issuer"`
+		TokenEndpoint         string               `json:"token_endpoint"`
+		JWKSURI               string               `json:"jwks_uri"`
+		ScopesSupported       []string             `json:"scopes_supported"`
+		ResponseTypes         []string             `json:"response_types_supported"` // required; there is no authorization endpoint
+		GrantTypes            []clients.Grant      `json:"grant_types_supported"`
+		TokenAuth             []clients.AuthMethod `json:"token_endpoint_auth_methods_supported"`
+		RevocationEndpoint    string               `json:"revocation_endpoint"`
+		RevocationAuth        []clients.AuthMethod `json:"revocation_endpoint_auth_methods_supported"`
+		IntrospectionEndpoint string               `json:"introspection_endpoint"`
+		IntrospectionAuth     []clients.AuthMethod `json:"introspection_endpoint_auth_methods_supported"`
+	}{
+		Issuer: issuer, TokenEndpoint: issuer + "/token", JWKSURI: issuer + "/.well-known/jwks.json",
+		ScopesSupported: []string{clients.ScopeAdmin, clients.ScopeAccount},
+		ResponseTypes:   []string{}, GrantTypes: clients.Grants, TokenAuth: clients.AuthMethods,
+		RevocationEndpoint: issuer + "/revoke", RevocationAuth: clients.AuthMethods,
+		IntrospectionEndpoint: issuer + "/introspect", IntrospectionAuth: secret,
+	})
+	if err != nil {
+		panic(err) // only for types that JSON does not know
+	}
+	return body
+}
+
+// introspect answers POST /introspect (RFC 7662 section 2).
+func (s *Server) introspect(c *gin.Context) {
+	ctx := c.Request.Context()
+	call, err := s.admit(c.Writer, c.Request)
+	switch {
+	case err != nil:
+	case call.client.Public():
+		err = invalidClient("introspection is for clients with a secret")
+	case !call.form.Has("token"):
+		err = invalidRequest("the parameter token is missing")
+	}
+	if err != nil {
+		fail(ctx, c.Writer, err)
+		return
+	}
+	answer, err := s.tokens.Introspect(ctx, call.client, call.form.Get("token"))
+	if err != nil {
+		fail(ctx, c.Writer, err)
+		return
+	}
+	writeJSON(c.Writer, http.StatusOK, answer)
+}
+
+// revoke answers POST /revoke (RFC 7009 section 2).
+func (s *Server) revoke(c *gin.Context) {
+	ctx := c.Request.Context()
+	call, err := s.admit(c.Writer, c.Request)
+	if err == nil && !call.form.Has("token") {
+		err = invalidRequest("the parameter token is missing")
+	}
+	if err == nil {
+		origin := call.origin()
+		origin.Actor = call.client.ID
+		err = s.tokens.Revoke(ctx, call.client, call.form.Get("token"), origin)
+	}
+	if err != nil {
+		fail(ctx, c.Writer, err)
+		return
+	}
+	writeJSON(c.Writer, http.StatusOK, struct{}{}) // several client libraries fail on an empty body
+}

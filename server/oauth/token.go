@@ -1,0 +1,228 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/gin-gonic/gin"
+	oauth2 "github.com/go-oauth2/oauth2/v4"
+	oautherrors "github.com/go-oauth2/oauth2/v4/errors"
+	"github.com/go-oauth2/oauth2/v4/models"
+	"github.com/go-oauth2/oauth2/v4/server"
+
+	"signet/clients"
+	"signet/tokens"
+	"signet/users"
+)
+
+// tokenCall is a call of /token on its way through the library.
+type tokenCall struct {
+	*call
+	scope    clients.Scope // nil: the request names none
+	audience []string      // likewise
+	user     users.User    // of the password grant, once the password was checked
+}
+
+type tokenCallKey struct{}
+
+func tokenCallOf(ctx context.Context) *tokenCall {
+	call, _ := ctx.Value(tokenCallKey{}).(*tokenCall)
+	return call
+}
+
+// token answers POST /token (RFC 6749 section 3.2).
+func (s *Server) token(c *gin.Context) {
+	call, err := s.admit(c.Writer, c.Request)
+	if err == nil && !call.form.Has("grant_type") {
+		err = invalidRequest("the parameter grant_type is missing")
+	}
+	if err != nil {
+		fail(c.Request.Context(), c.Writer, err)
+		return
+	}
+	call.info.GrantType = call.form.Get("grant_type")
+	r := c.Request.WithContext(context.WithValue(c.Request.Context(), tokenCallKey{}, &tokenCall{call: call}))
+	r.Form, r.PostForm = call.form, call.form // the library would parse the query string as well
+	if err := s.grants.HandleTokenRequest(c.Writer, r); err != nil {
+		call.info.Err = err
+	}
+}
+
+// newGrants wires the library's server: it parses and dispatches the grants; who the client is was settled before.
+func (s *Server) newGrants() *server.Server {
+	grants := server.NewServer(&server.Config{
+		TokenType:         "Bearer",
+		AllowedGrantTypes: []oauth2.GrantType{oauth2.PasswordCredentials, oauth2.Refreshing, oauth2.ClientCredentials},
+	}, &manager{s})
+	grants.ClientInfoHandler = func(r *http.Request) (string, string, error) {
+		call := tokenCallOf(r.Context())
+		if err := call.check(s.tokens.Issuer()); err != nil {
+			return "", "", err
+		}
+		return call.client.ID, "", nil
+	}
+	grants.PasswordAuthorizationHandler = s.checkPassword
+	grants.ExtensionFieldsHandler = func(ti oauth2.TokenInfo) map[string]any {
+		return map[string]any{"scope": ti.GetScope()} // the library leaves out an empty one
+	}
+	grants.InternalErrorHandler = func(err error) *oautherrors.Response {
+		e := explain(err)
+		return &oautherrors.Response{Error: errors.New(e.Code), Description: e.Description, StatusCode: e.Status, Header: e.header()}
+	}
+	grants.ResponseTokenHandler = func(w http.ResponseWriter, data map[string]any, header http.Header, status ...int) error {
+		for name, values := range header {
+			w.Header()[name] = values
+		}
+		code := http.StatusOK
+		if len(status) > 0 {
+			code = status[0]
+		}
+		writeJSON(w, code, data)
+		return nil
+	}
+	return grants
+}
+
+// check refuses what is wrong with the call before a password is tried or a token is looked at.
+func (t *tokenCall) check(issuer string) error {
+	grant := clients.Grant(t.form.Get("grant_type"))
+	if !slices.Contains(clients.Grants, grant) {
+		return badRequest("unsupported_grant_type", "the server knows password, refresh_token and client_credentials")
+	}
+	if !t.client.May(grant) {
+		return badRequest("unauthorized_client", "the client is not registered for this grant")
+	}
+	for _, name := range map[clients.Grant][]string{
+		clients.Password:     {"username", "password"},
+		clients.RefreshToken: {"refresh_token"},
+	}[grant] {
+		if !t.form.Has(name) {
+			return invalidRequest("the parameter " + name + " is missing")
+		}
+	}
+	if t.form.Has("scope") {
+		var err error
+		if t.scope, err = clients.ParseScope(t.form.Get("scope")); err != nil {
+			return badRequest("invalid_scope", "the scope must be visible ASCII words separated by single spaces")
+		}
+	}
+	t.audience = t.form["resource"]
+	for _, resource := range t.audience {
+		if u, err := url.Parse(resource); err != nil || !u.IsAbs() || u.Fragment != "" {
+			return badRequest("invalid_target", "a resource must be an absolute URI without a fragment")
+		}
+	}
+	if grant == clients.RefreshToken { // what it may ask for is up to the session
+		return nil
+	}
+	switch {
+	case t.scope == nil:
+		t.scope = t.client.Scope.Default()
+	case !t.scope.Within(t.client.Scope):
+		return badRequest("invalid_scope", "the scope goes beyond what the client is registered for")
+	}
+	switch allowed := t.client.Resources(issuer); {
+	case t.audience == nil:
+		t.audience = allowed
+	case !clients.Scope(t.audience).Within(allowed):
+		return badRequest("invalid_target", "the resource is not one that the client is registered for")
+	}
+	return nil
+}
+
+// checkPassword is the library's PasswordAuthorizationHandler.
+func (s *Server) checkPassword(ctx context.Context, clientID, username, password string) (string, error) {
+	call := tokenCallOf(ctx)
+	u, err := s.users.Authenticate(ctx, username, password, clientID, call.origin())
+	if err != nil {
+		s.metrics.loginFailed(err)
+		call.info.Err = err
+		return "", err
+	}
+	if slices.Contains(call.scope, clients.ScopeAdmin) && !u.Admin {
+		return "", badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
+	}
+	call.user, call.info.UserID = u, u.ID
+	return u.ID, nil
+}
+
+// manager implements the library's oauth2.Manager over our own rooms. The library's stock manager rotates refresh tokens in
+// three separate statements, does not bind them to their client, and compares secrets in the clear.
+type manager struct {
+	*Server
+}
+
+// GenerateAccessToken issues the tokens of the password and the client_credentials grant.
+func (m *manager) GenerateAccessToken(ctx context.Context, grant oauth2.GrantType, _ *oauth2.TokenGenerateRequest) (oauth2.TokenInfo, error) {
+	call := tokenCallOf(ctx)
+	var issued tokens.Issued
+	var err error
+	switch grant {
+	case oauth2.PasswordCredentials:
+		origin := call.origin()
+		origin.Actor = call.user.ID
+		issued, err = m.tokens.StartSession(ctx, call.client, call.user, call.scope, call.audience, origin)
+	case oauth2.ClientCredentials:
+		issued, err = m.tokens.ClientToken(call.client, call.scope, call.audience)
+	default:
+		err = errUnused
+	}
+	return m.answer(call, issued, err)
+}
+
+// RefreshAccessToken uses a refresh token.
+func (m *manager) RefreshAccessToken(ctx context.Context, tgr *oauth2.TokenGenerateRequest) (oauth2.TokenInfo, error) {
+	call := tokenCallOf(ctx)
+	origin := call.origin()
+	origin.Actor = call.client.ID
+	issued, outcome, err := m.tokens.Refresh(ctx, call.client, tgr.Refresh, call.scope, call.audience, origin)
+	m.metrics.refreshed(outcome)
+	call.info.Outcome = string(outcome)
+	return m.answer(call, issued, err)
+}
+
+// answer hands over to the library what was issued.
+func (m *manager) answer(call *tokenCall, issued tokens.Issued, err error) (oauth2.TokenInfo, error) {
+	if err != nil {
+		call.info.Err = err
+		return nil, explain(err)
+	}
+	m.metrics.issued(call.info.GrantType)
+	call.info.SessionID = issued.SessionID
+	return &models.Token{
+		Access: issued.AccessToken, AccessExpiresIn: issued.ExpiresIn, Scope: issued.Scope, Refresh: issued.RefreshToken,
+	}, nil
+}
+
+// errUnused answers those calls that the library makes only for grants and endpoints that Signet does not serve, and for
+// checks that it makes itself.
+var errUnused = &Error{Status: http.StatusBadRequest, Code: "unsupported_grant_type", Description: "the server does not know this grant"}
+
+// GetClient is not called: the client was authenticated before.
+func (m *manager) GetClient(context.Context, string) (oauth2.ClientInfo, error) {
+	return nil, errUnused
+}
+
+// GenerateAuthToken is not called: there is no authorization endpoint.
+func (m *manager) GenerateAuthToken(context.Context, oauth2.ResponseType, *oauth2.TokenGenerateRequest) (oauth2.TokenInfo, error) {
+	return nil, errUnused
+}
+
+// RemoveAccessToken is not called: see revoke.
+func (m *manager) RemoveAccessToken(context.Context, string) error { return errUnused }
+
+// RemoveRefreshToken is not called: see revoke.
+func (m *manager) RemoveRefreshToken(context.Context, string) error { return errUnused }
+
+// LoadAccessToken is not called: see introspect.
+func (m *manager) LoadAccessToken(context.Context, string) (oauth2.TokenInfo, error) {
+	return nil, errUnused
+}
+
+// LoadRefreshToken is not called: a refresh token is judged by the statement that uses it.
+func (m *manager) LoadRefreshToken(context.Context, string) (oauth2.TokenInfo, error) {
+	return nil, errUnused
+}

@@ -1,0 +1,109 @@
+// Package request keeps what is known of a request while it is answered: where it came from, and what its line in the log
+// is going to say.
+package request
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/trace"
+
+	"signet/audit"
+)
+
+// Info is what is known of one request. Handlers fill in what they learn.
+type Info struct {
+	Origin    audit.Origin
+	ClientID  string
+	UserID    string
+	SessionID string
+	GrantType string
+	Outcome   string
+	Err       error // why the request failed; for the log alone
+}
+
+type key struct{}
+
+// From returns the Info of the request that ctx belongs to.
+func From(ctx context.Context) *Info {
+	if info, ok := ctx.Value(key{}).(*Info); ok {
+		return info
+	}
+	return &Info{} // nobody asks
+}
+
+// saneID is what a caller's X-Request-Id may be, to be taken over into logs.
+var saneID = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]{1,128}$`)
+
+// Handle returns the outermost handler of every endpoint. It gives the request its Info and its id, sets the headers that
+// every answer has, turns a panic into an answer, logs the request, and tells observe how it went.
+func Handle(log *slog.Logger, observe func(route, method string, status int, took time.Duration)) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		began := time.Now()
+		id := c.GetHeader("X-Request-Id")
+		if !saneID.MatchString(id) {
+			id = rand.Text()
+		}
+		info := &Info{Origin: audit.Origin{Address: c.ClientIP(), UserAgent: c.Request.UserAgent(), RequestID: id}}
+		c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), key{}, info))
+		h := c.Writer.Header()
+		h.Set("X-Request-Id", id)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Pragma", "no-cache")
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
+					panic(p)
+				}
+				log.ErrorContext(c, "panic", "panic", p, "request_id", id, "stack", string(debug.Stack()))
+				if !c.Writer.Written() {
+					c.AbortWithStatusJSON(http.StatusInternalServerError, gin.H{"error": "server_error", "error_description": "something went wrong here; the request id tells us what"})
+				}
+			}
+			took := time.Since(began)
+			observe(c.FullPath(), c.Request.Method, c.Writer.Status(), took)
+			info.log(c, log, took)
+		}()
+		c.Next()
+	}
+}
+
+// log writes the request's line: failures of the server loudly, what changes something always, questions only for debugging.
+func (i *Info) log(c *gin.Context, log *slog.Logger, took time.Duration) {
+	level := slog.LevelDebug
+	switch {
+	case c.Writer.Status() >= http.StatusInternalServerError:
+		level = slog.LevelError
+	case c.FullPath() == "/token" || c.FullPath() == "/revoke":
+		level = slog.LevelInfo
+	}
+	ctx := c.Request.Context()
+	if !log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 16)
+	attrs = append(attrs, slog.String("method", c.Request.Method), slog.String("path", c.FullPath()),
+		slog.Int("status", c.Writer.Status()), slog.Float64("duration_ms", float64(took.Microseconds())/1000))
+	for _, a := range [...]struct{ key, value string }{
+		{"request_id", i.Origin.RequestID}, {"remote_ip", i.Origin.Address}, {"client_id", i.ClientID}, {"user_id", i.UserID},
+		{"session_id", i.SessionID}, {"grant_type", i.GrantType}, {"outcome", i.Outcome},
+	} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.key, a.value))
+		}
+	}
+	if i.Err != nil {
+		attrs = append(attrs, slog.String("error", i.Err.Error()))
+	}
+	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
+		attrs = append(attrs, slog.String("trace_id", span.TraceID().String()))
+	}
+	log.LogAttrs(ctx, level, "request", attrs...)
+}

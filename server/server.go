@@ -1,0 +1,155 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/cors"
+
+	"signet/clients"
+	"signet/keys"
+	"signet/server/oauth"
+	"signet/server/request"
+	"signet/tokens"
+	"signet/users"
+)
+
+// Config is what the operator decides about HTTP.
+type Config struct {
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	CORSOrigins    []string       // browser origins that may call /token and /revoke
+}
+
+// Database is what the server needs of the database itself.
+type Database interface {
+	Ping(ctx context.Context) error
+	PoolStats() (inUse, idle, limit int, waits int64)
+}
+
+// Server answers requests. New returns one.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	db       Database
+	keys     *keys.Service
+	oauth    *oauth.Server
+	registry *prometheus.Registry
+	duration *prometheus.HistogramVec
+	draining atomic.Bool
+}
+
+// New returns a server on the domain's services.
+func New(cfg Config, db Database, c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, log *slog.Logger) *Server {
+	registry := prometheus.NewRegistry()
+	s := &Server{
+		cfg: cfg, log: log, db: db, keys: k, registry: registry,
+		oauth: oauth.New(c, u, t, k, registry),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signet_http_request_duration_seconds", Help: "Time taken to answer, by route, method and status.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"route", "method", "status"}),
+	}
+	registry.MustRegister(s.duration, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &poolCollector{db})
+	return s
+}
+
+// Public returns the handler of the public listener.
+func (s *Server) Public() http.Handler {
+	r := s.router()
+	s.oauth.Routes(r)
+	s.health(r)
+	if len(s.cfg.CORSOrigins) == 0 {
+		return r
+	}
+	fromBrowsers := cors.New(cors.Options{
+		AllowedOrigins: s.cfg.CORSOrigins, AllowedMethods: []string{http.MethodPost},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "X-Request-Id"},
+		ExposedHeaders: []string{"Retry-After", "WWW-Authenticate", "X-Request-Id"}, MaxAge: 600,
+	}).Handler(r)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/token" || req.URL.Path == "/revoke" {
+			fromBrowsers.ServeHTTP(w, req)
+			return
+		}
+		r.ServeHTTP(w, req)
+	})
+}
+
+// Management returns the handler of the management listener.
+func (s *Server) Management() http.Handler {
+	r := s.router()
+	s.health(r)
+	r.GET("/metrics", gin.WrapH(promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})))
+	return r
+}
+
+// router returns a router that answers what it does not know like everything else: with an error object.
+func (s *Server) router() *gin.Engine {
+	gin.SetMode(gin.ReleaseMode)
+	r := gin.New()
+	r.HandleMethodNotAllowed = true
+	r.RedirectTrailingSlash = false
+	r.RemoteIPHeaders = []string{"X-Forwarded-For"}
+	trusted := make([]string, len(s.cfg.TrustedProxies))
+	for i, p := range s.cfg.TrustedProxies {
+		trusted[i] = p.String()
+	}
+	if err := r.SetTrustedProxies(trusted); err != nil {
+		panic(err) // only for what is not a prefix
+	}
+	r.Use(request.Handle(s.log, s.observe))
+	r.NoRoute(func(c *gin.Context) {
+		oauth.WriteError(c.Writer, http.StatusNotFound, "not_found", "there is nothing at this path")
+	})
+	r.NoMethod(func(c *gin.Context) { // the router has set Allow
+		oauth.WriteError(c.Writer, http.StatusMethodNotAllowed, "invalid_request", "this path takes another method")
+	})
+	return r
+}
+
+// observe records how long an answer took. Labels are bounded: the path is the route's, and unknown methods are one.
+func (s *Server) observe(route, method string, status int, took time.Duration) {
+	if route == "" {
+		route = "none"
+	}
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	default:
+		method = "other"
+	}
+	s.duration.WithLabelValues(route, method, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// poolCollector reads the state of the database's connection pool when it is asked for.
+type poolCollector struct{ db Database }
+
+var (
+	poolConnections = prometheus.NewDesc("signet_db_pool_connections", "Connections to the database, by state.", []string{"state"}, nil)
+	poolLimit       = prometheus.NewDesc("signet_db_pool_max_connections", "The most connections to the database.", nil, nil)
+	poolWaits       = prometheus.NewDesc("signet_db_pool_waits_total", "How often a request had to wait for a connection.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (p *poolCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- poolConnections
+	ch <- poolLimit
+	ch <- poolWaits
+}
+
+// Collect implements prometheus.Collector.
+func (p *poolCollector) Collect(ch chan<- prometheus.Metric) {
+	inUse, idle, limit, waits := p.db.PoolStats()
+	ch <- prometheus.MustNewConstMetric(poolConnections, prometheus.GaugeValue, float64(inUse), "in_use")
+	ch <- prometheus.MustNewConstMetric(poolConnections, prometheus.GaugeValue, float64(idle), "idle")
+	ch <- prometheus.MustNewConstMetric(poolLimit, prometheus.GaugeValue, float64(limit))
+	ch <- prometheus.MustNewConstMetric(poolWaits, prometheus.CounterValue, float64(waits))
+}

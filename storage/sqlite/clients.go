@@ -1,0 +1,98 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"signet/audit"
+	"signet/clients"
+)
+
+const clientColumns = `id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server,
+	disabled, epoch, secret_digest, CASE WHEN previous_until > @now THEN previous_digest END, created_at`
+
+func readClient(row *sql.Rows) (c clients.Client, err error) {
+	err = row.Scan(&c.ID, &c.Name, fromList(&c.Grants), &c.AuthMethod, fromList((*[]string)(&c.Scope)), fromList(&c.Audience),
+		fromList(&c.RedirectURIs), fromList(&c.BrowserOrigins), &c.ResourceServer, &c.Disabled, &c.Epoch, &c.SecretDigest,
+		&c.PreviousDigest, moment{&c.CreatedAt})
+	return c, err
+}
+
+// clientArgs are the arguments of a client's metadata. Lists are never NULL.
+func clientArgs(c clients.Client) args {
+	return args{
+		"id": c.ID, "name": c.Name, "grants": list(c.Grants), "auth_method": string(c.AuthMethod), "scope": list(c.Scope),
+		"audience": list(c.Audience), "redirect_uris": list(c.RedirectURIs), "browser_origins": list(c.BrowserOrigins),
+		"resource_server": c.ResourceServer, "secret_digest": c.SecretDigest,
+	}
+}
+
+// Client implements clients.Store.
+func (s *Store) Client(ctx context.Context, id string) (clients.Client, error) {
+	c, found, err := first(many(ctx, s, readClient, `SELECT `+clientColumns+` FROM clients WHERE id = @id`, args{"id": id}))
+	if err == nil && !found {
+		err = clients.ErrNotFound
+	}
+	return c, err
+}
+
+// Clients implements clients.Store.
+func (s *Store) Clients(ctx context.Context, after string, limit int) ([]clients.Client, error) {
+	return many(ctx, s, readClient, `SELECT `+clientColumns+` FROM clients WHERE id > @after ORDER BY id LIMIT @limit`,
+		args{"after": after, "limit": limit})
+}
+
+// CreateClient implements clients.Store.
+func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
+	a := clientArgs(c)
+	a["epoch"] = c.Epoch
+	created, made, err := change(ctx, s, readClient, `
+		INSERT INTO clients (id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server,
+			epoch, secret_digest, created_at)
+		VALUES (@id, @name, @grants, @auth_method, @scope, @audience, @redirect_uris, @browser_origins, @resource_server,
+			@epoch, @secret_digest, @now)
+		ON CONFLICT (id) DO NOTHING RETURNING `+clientColumns, a, e)
+	if err == nil && !made {
+		err = clients.ErrExists
+	}
+	return created, err
+}
+
+func (s *Store) changeClient(ctx context.Context, text string, a args, e audit.Event) (clients.Client, error) {
+	c, found, err := change(ctx, s, readClient, text+` RETURNING `+clientColumns, a, e)
+	if err == nil && !found {
+		err = clients.ErrNotFound
+	}
+	return c, err
+}
+
+// UpdateClient implements clients.Store.
+func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
+	return s.changeClient(ctx, `
+		UPDATE clients SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
+			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server,
+			secret_digest = @secret_digest,
+			previous_digest = CASE WHEN @secret_digest IS NOT NULL THEN previous_digest END
+		WHERE id = @id`, clientArgs(c), e)
+}
+
+// RotateClientSecret implements clients.Store.
+func (s *Store) RotateClientSecret(ctx context.Context, id string, digest []byte, overlap time.Duration, e audit.Event) (clients.Client, error) {
+	return s.changeClient(ctx, `
+		UPDATE clients SET secret_digest = @digest, previous_digest = secret_digest, previous_until = @now + @overlap
+		WHERE id = @id`, args{"id": id, "digest": digest, "overlap": overlap.Microseconds()}, e)
+}
+
+// SetClientDisabled implements clients.Store.
+func (s *Store) SetClientDisabled(ctx context.Context, id string, disabled bool, e audit.Event) (clients.Client, error) {
+	return s.changeClient(ctx, `
+		UPDATE clients SET disabled = @disabled, epoch = epoch + CASE WHEN @disabled THEN 1 ELSE 0 END
+		WHERE id = @id`, args{"id": id, "disabled": disabled}, e)
+}
+
+// DeleteClient implements clients.Store.
+func (s *Store) DeleteClient(ctx context.Context, id string, e audit.Event) error {
+	_, err := s.changeClient(ctx, `DELETE FROM clients WHERE id = @id`, args{"id": id}, e)
+	return err
+}

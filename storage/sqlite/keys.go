@@ -1,0 +1,60 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"signet/audit"
+	"signet/keys"
+)
+
+// SigningKeys implements keys.Store.
+func (s *Store) SigningKeys(ctx context.Context, keep time.Duration) ([]keys.Key, time.Time, error) {
+	rows, err := many(ctx, s, func(row *sql.Rows) (k keys.Key, err error) {
+		err = row.Scan(&k.ID, &k.Algorithm, &k.Sealed, moment{&k.CreatedAt}, moment{&k.ActiveFrom}, moment{&k.RetiredAt})
+		return k, err
+	}, `SELECT id, algorithm, sealed, created_at, active_from, retired_at FROM signing_keys
+		WHERE retired_at IS NULL OR retired_at > @now - @keep ORDER BY created_at, id`, args{"keep": keep.Microseconds()})
+	return rows, time.Now().UTC(), err
+}
+
+// AdvanceSigningKeys implements keys.Store.
+func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current keys.Key, next *keys.Key, e audit.Event) (advanced bool, err error) {
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		present, _, err := oneIn(ctx, t, readText, `SELECT id FROM signing_keys WHERE active_from IS NOT NULL AND retired_at IS NULL`, args{})
+		if err != nil || present != from {
+			return err
+		}
+		if err := t.exec(ctx, `UPDATE signing_keys SET retired_at = @now WHERE id = @from`, args{"from": from}); err != nil {
+			return err
+		}
+		// A next key that is not to become current never signed: nobody misses it.
+		if err := t.exec(ctx, `DELETE FROM signing_keys WHERE active_from IS NULL AND id <> @id`, args{"id": current.ID}); err != nil {
+			return err
+		}
+		if err := t.exec(ctx, `INSERT INTO signing_keys (id, algorithm, sealed, created_at, active_from)
+			VALUES (@id, @algorithm, @sealed, @now, @now) ON CONFLICT (id) DO UPDATE SET active_from = @now`, keyArgs(current)); err != nil {
+			return err
+		}
+		if next != nil {
+			if err := t.exec(ctx, `INSERT INTO signing_keys (id, algorithm, sealed, created_at)
+				VALUES (@id, @algorithm, @sealed, @now)`, keyArgs(*next)); err != nil {
+				return err
+			}
+		}
+		advanced = true
+		return t.record(ctx, e)
+	})
+	return advanced && err == nil, err
+}
+
+func keyArgs(k keys.Key) args {
+	return args{"id": k.ID, "algorithm": string(k.Algorithm), "sealed": k.Sealed}
+}
+
+// ResealSigningKey implements keys.Store.
+func (s *Store) ResealSigningKey(ctx context.Context, k keys.Key) error {
+	_, err := s.exec(ctx, `UPDATE signing_keys SET sealed = @sealed WHERE id = @id`, args{"id": k.ID, "sealed": k.Sealed})
+	return err
+}

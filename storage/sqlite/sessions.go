@@ -1,0 +1,197 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/google/uuid"
+
+	"signet/audit"
+	"signet/clients"
+	"signet/tokens"
+)
+
+// live is the one decision about a session s, given the rows u and c: it has not ended. Whatever asks whether a session is
+// good asks this, and usable where a refresh token is to be good as well.
+const (
+	live = `u.id = s.user_id AND u.epoch = s.user_epoch AND NOT u.disabled
+		AND c.id = s.client_id AND c.epoch = s.client_epoch AND NOT c.disabled
+		AND s.revoked_at IS NULL AND s.expires_at > @now`
+	usable = live + ` AND s.idle_expires_at > @now`
+)
+
+// CreateSession implements tokens.Store.
+func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.Event) (tokens.Grant, error) {
+	g, found, err := change(ctx, s, readGrant, `
+		INSERT INTO sessions (id, user_id, user_epoch, client_epoch, created_at, expires_at, client_id, secret_digest, scope,
+			audience, last_used_at, idle_expires_at, address, user_agent)
+		SELECT @id, u.id, u.epoch, c.epoch, @now, @now + @ttl, c.id, @digest, @scope,
+			@audience, @now, @now + @idle, @address, @user_agent
+		FROM users u, clients c
+		WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled
+			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
+		RETURNING `+grantColumns,
+		args{
+			"id": n.ID.String(), "client": n.ClientID, "client_epoch": n.ClientEpoch, "user": id(n.UserID), "user_epoch": n.UserEpoch,
+			"scope": list(n.Scope), "audience": list(n.Audience), "digest": n.SecretDigest,
+			"idle": n.IdleTTL.Microseconds(), "ttl": n.TTL.Microseconds(), "address": n.Address, "user_agent": n.UserAgent,
+		}, e)
+	if err == nil && !found {
+		err = tokens.ErrInvalidGrant
+	}
+	return g, err
+}
+
+const grantColumns = `user_id, scope, audience, @now, expires_at`
+
+func readGrant(row *sql.Rows) (g tokens.Grant, err error) {
+	err = row.Scan(&g.UserID, fromList((*[]string)(&g.Scope)), fromList(&g.Audience), moment{&g.Now}, moment{&g.End})
+	return g, err
+}
+
+// rotate is the statement of a refresh. No list is narrower than NULL: it has no entry that could be missing.
+const rotate = `
+	UPDATE sessions AS s
+	SET sequence = @to, last_used_at = @now, idle_expires_at = @now + @idle, address = @address, user_agent = @user_agent
+	WHERE s.id = @id AND s.client_id = @client AND s.secret_digest = @digest AND s.sequence = @from
+		AND NOT EXISTS (SELECT 1 FROM json_each(@scope) w WHERE w.value NOT IN (SELECT value FROM json_each(s.scope)))
+		AND NOT EXISTS (SELECT 1 FROM json_each(@audience) w WHERE w.value NOT IN (SELECT value FROM json_each(s.audience)))
+		AND EXISTS (SELECT 1 FROM users u, clients c WHERE ` + usable + `)
+	RETURNING ` + grantColumns
+
+// Rotate implements tokens.Store.
+func (s *Store) Rotate(ctx context.Context, u tokens.Use, e *audit.Event) (tokens.Grant, bool, error) {
+	a := args{
+		"id": u.Session.String(), "client": u.ClientID, "digest": u.SecretDigest, "from": u.From, "to": u.To,
+		"idle": u.IdleTTL.Microseconds(), "address": u.Address, "user_agent": u.UserAgent,
+		"scope": listOrNull(u.Scope), "audience": listOrNull(u.Audience),
+	}
+	if e != nil {
+		return change(ctx, s, readGrant, rotate, a, *e)
+	}
+	ctx, done, err := s.writing(ctx)
+	if err != nil {
+		return tokens.Grant{}, false, err
+	}
+	defer done()
+	a["now"] = time.Now().UnixMicro()
+	rows, err := s.writer.query(ctx, rotate, a)
+	return first(collect(rows, err, readGrant))
+}
+
+// SessionState implements tokens.Store.
+func (s *Store) SessionState(ctx context.Context, u tokens.Use, window time.Duration) (st tokens.State, ok bool, err error) {
+	return first(many(ctx, s, readState, `
+		SELECT s.user_id, s.scope, s.audience, @now, s.expires_at, s.client_id, s.secret_digest = @digest,
+			EXISTS (SELECT 1 FROM users u, clients c WHERE `+live+`), `+inWindow+`,
+			s.sequence, coalesce((SELECT username FROM users WHERE id = s.user_id), ''),
+			s.last_used_at, s.idle_expires_at, s.address, s.user_agent
+		FROM sessions s WHERE s.id = @id`,
+		args{"id": u.Session.String(), "digest": u.SecretDigest, "window": window.Microseconds()}))
+}
+
+// inWindow tells whether the last use of the session is a moment ago, so that its repetition is no theft. A window of 0
+// allows none, not even a use that began before that one ended.
+const inWindow = `(@window > 0 AND s.last_used_at > @now - @window)`
+
+func readState(row *sql.Rows) (st tokens.State, err error) {
+	err = row.Scan(&st.UserID, fromList((*[]string)(&st.Scope)), fromList(&st.Audience), moment{&st.Now}, moment{&st.End},
+		&st.ClientID, &st.Genuine, &st.Live, &st.InWindow, &st.Sequence, &st.Username, moment{&st.LastUsedAt}, moment{&st.IdleEnd},
+		&st.Address, &st.UserAgent)
+	return st, err
+}
+
+// RevokeReused implements tokens.Store.
+func (s *Store) RevokeReused(ctx context.Context, u tokens.Use, window time.Duration, e audit.Event) (bool, error) {
+	_, revoked, err := change(ctx, s, readText, `
+		UPDATE sessions AS s SET revoked_at = @now, revoked_reason = 'a spent refresh token was presented again'
+		WHERE s.id = @id AND s.client_id = @client AND s.secret_digest = @digest AND s.revoked_at IS NULL
+			AND (s.sequence > @used + 1 OR s.sequence = @used + 1 AND NOT `+inWindow+`)
+		RETURNING id`,
+		args{
+			"id": u.Session.String(), "client": u.ClientID, "digest": u.SecretDigest, "used": u.From,
+			"window": window.Microseconds(),
+		}, e)
+	return revoked, err
+}
+
+// RevokeSession implements tokens.Store. The event is completed from the row.
+func (s *Store) RevokeSession(ctx context.Context, id uuid.UUID, reason string, e audit.Event) (revoked bool, err error) {
+	e.SessionID = id.String()
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		_, revoked, err = oneIn(ctx, t, func(row *sql.Rows) (_ struct{}, err error) {
+			return struct{}{}, row.Scan(&e.ClientID, &e.UserID)
+		}, `UPDATE sessions SET revoked_at = @now, revoked_reason = @reason WHERE id = @id AND revoked_at IS NULL
+			RETURNING client_id, user_id`, args{"id": e.SessionID, "reason": reason})
+		if err != nil || !revoked {
+			return err
+		}
+		return t.record(ctx, e)
+	})
+	return revoked && err == nil, err
+}
+
+// active is the one decision about an access token: it selects the username of its user, or nothing. A client's own
+// token has no session, and lives as long as the epoch of its client.
+const (
+	active = `SELECT u.username FROM sessions s, users u, clients c WHERE ` + live + `
+		AND s.id = @session AND s.user_id = @user AND s.client_id = @client AND ` + unspoilt
+	activeOfClient = `SELECT '' FROM clients c WHERE c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled AND ` + unspoilt
+	unspoilt       = `@expires > @now AND NOT EXISTS (SELECT 1 FROM revoked_access_tokens r WHERE r.jti = @jti)`
+)
+
+// activeQuery returns what selects the username of an active token, and its arguments.
+func activeQuery(t tokens.AccessToken) (text string, a args) {
+	a = args{"jti": t.ID, "expires": t.ExpiresAt.UnixMicro(), "client": t.ClientID}
+	if t.SessionID == uuid.Nil {
+		a["client_epoch"] = t.ClientEpoch
+		return activeOfClient, a
+	}
+	a["session"], a["user"] = t.SessionID.String(), id(t.UserID)
+	return active, a
+}
+
+// AccessTokenActive implements tokens.Store.
+func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (username string, ok bool, err error) {
+	text, a := activeQuery(t)
+	return first(many(ctx, s, readText, text, a))
+}
+
+// RevokeAccessToken implements tokens.Store.
+func (s *Store) RevokeAccessToken(ctx context.Context, t tokens.AccessToken, e audit.Event) (bool, error) {
+	text, a := activeQuery(t)
+	_, revoked, err := change(ctx, s, readText, `
+		INSERT INTO revoked_access_tokens (jti, expires_at) SELECT @jti, @expires WHERE EXISTS (`+text+`)
+		ON CONFLICT DO NOTHING RETURNING jti`, a, e)
+	return revoked, err
+}
+
+// Sessions implements tokens.Store.
+func (s *Store) Sessions(ctx context.Context, f tokens.Filter) ([]tokens.Session, error) {
+	// Only the conditions that there are, so that the indexes can serve them, and sessions are looked through first.
+	where := usable
+	if f.UserID != "" {
+		where += ` AND s.user_id = @user`
+	}
+	if f.ClientID != "" {
+		where += ` AND s.client_id = @client`
+	}
+	if f.After != "" {
+		where += ` AND s.id > @after`
+	}
+	return many(ctx, s, readSession, `
+		SELECT s.id, s.client_id, s.user_id, u.username, s.scope, s.created_at, s.last_used_at,
+			min(s.expires_at, s.idle_expires_at), s.address, s.user_agent
+		FROM sessions s CROSS JOIN users u CROSS JOIN clients c
+		WHERE `+where+` ORDER BY s.id LIMIT @limit`,
+		args{"user": id(f.UserID), "client": f.ClientID, "after": id(f.After), "limit": f.Limit})
+}
+
+func readSession(row *sql.Rows) (n tokens.Session, err error) {
+	var scope clients.Scope
+	err = row.Scan(&n.ID, &n.ClientID, &n.UserID, &n.Username, fromList((*[]string)(&scope)), moment{&n.CreatedAt},
+		moment{&n.LastUsedAt}, moment{&n.ExpiresAt}, &n.Address, &n.UserAgent)
+	n.Scope = scope.String()
+	return n, err
+}

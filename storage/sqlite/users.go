@@ -1,0 +1,178 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"signet/audit"
+	"signet/users"
+)
+
+const userColumns = `id, username, admin, disabled, created_at, epoch, password_hash`
+
+func readUser(row *sql.Rows) (u users.User, err error) {
+	err = row.Scan(&u.ID, &u.Username, &u.Admin, &u.Disabled, moment{&u.CreatedAt}, &u.Epoch, &u.PasswordHash)
+	return u, err
+}
+
+// User implements users.Store.
+func (s *Store) User(ctx context.Context, nameOrID string) (users.User, error) {
+	u, found, err := first(many(ctx, s, readUser, `SELECT `+userColumns+` FROM users WHERE id = @id OR canonical = @name
+		ORDER BY id = @id DESC LIMIT 1`, args{"id": id(nameOrID), "name": nameOrID}))
+	if err == nil && !found {
+		err = users.ErrNotFound
+	}
+	return u, err
+}
+
+// Users implements users.Store.
+func (s *Store) Users(ctx context.Context, after string, limit int) ([]users.User, error) {
+	return many(ctx, s, readUser, `SELECT `+userColumns+` FROM users WHERE canonical > @after ORDER BY canonical LIMIT @limit`,
+		args{"after": after, "limit": limit})
+}
+
+// CreateUser implements users.Store.
+func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, e audit.Event) (users.User, error) {
+	created, made, err := change(ctx, s, readUser, `
+		INSERT INTO users (id, username, canonical, password_hash, admin, created_at)
+		VALUES (@id, @username, @canonical, @hash, @admin, @now)
+		ON CONFLICT (canonical) DO NOTHING RETURNING `+userColumns,
+		args{"id": id(u.ID), "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin}, e)
+	if err == nil && !made {
+		err = users.ErrExists
+	}
+	return created, err
+}
+
+func (s *Store) changeUser(ctx context.Context, text string, a args, e audit.Event) (users.User, error) {
+	u, found, err := change(ctx, s, readUser, text+` RETURNING `+userColumns, a, e)
+	if err == nil && !found {
+		err = users.ErrNotFound
+	}
+	return u, err
+}
+
+// SetPassword implements users.Store.
+func (s *Store) SetPassword(ctx context.Context, userID, hash string, e audit.Event) error {
+	_, err := s.changeUser(ctx, `UPDATE users SET password_hash = @hash, epoch = epoch + 1 WHERE id = @id`,
+		args{"id": id(userID), "hash": hash}, e)
+	return err
+}
+
+// Rehash implements users.Store.
+func (s *Store) Rehash(ctx context.Context, userID, oldHash, newHash string) error {
+	_, err := s.exec(ctx, `UPDATE users SET password_hash = @new WHERE id = @id AND password_hash = @old`,
+		args{"id": id(userID), "old": oldHash, "new": newHash})
+	return err
+}
+
+// SetUserDisabled implements users.Store.
+func (s *Store) SetUserDisabled(ctx context.Context, userID string, disabled bool, e audit.Event) (users.User, error) {
+	return s.changeUser(ctx, `
+		UPDATE users SET disabled = @disabled, epoch = epoch + CASE WHEN @disabled THEN 1 ELSE 0 END
+		WHERE id = @id`, args{"id": id(userID), "disabled": disabled}, e)
+}
+
+// EndSessions implements users.Store.
+func (s *Store) EndSessions(ctx context.Context, userID string, e audit.Event) error {
+	_, err := s.changeUser(ctx, `UPDATE users SET epoch = epoch + 1 WHERE id = @id`, args{"id": id(userID)}, e)
+	return err
+}
+
+// DeleteUser implements users.Store.
+func (s *Store) DeleteUser(ctx context.Context, userID string, e audit.Event) error {
+	_, err := s.changeUser(ctx, `DELETE FROM users WHERE id = @id`, args{"id": id(userID)}, e)
+	return err
+}
+
+// throttled is how long the attempt has to wait: until the later end of the windows of its username and its address, if they
+// hold as many failures as are allowed.
+const throttled = `(SELECT coalesce(max(f.window_start + @window - @now), 0) FROM login_failures f
+	WHERE f.subject IN (@username, @address) AND f.window_start > @now - @window AND json_array_length(f.attempts) >= @max)`
+
+func attemptArgs(a users.Attempt) args {
+	return args{"username": a.Username, "address": a.Address, "max": a.Max, "window": a.Window.Microseconds()}
+}
+
+// LoginCandidate implements users.Store.
+func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.Attempt) (*users.User, time.Duration, error) {
+	candidate := attemptArgs(a)
+	candidate["canonical"] = canonical
+	var wait int64
+	u, _, err := first(many(ctx, s, func(row *sql.Rows) (*users.User, error) {
+		var u users.User
+		var known bool
+		err := row.Scan(&known, &u.ID, &u.Username, &u.Admin, &u.Disabled, moment{&u.CreatedAt}, &u.Epoch, &u.PasswordHash, &wait)
+		if err != nil || !known {
+			return nil, err
+		}
+		return &u, nil
+	}, `SELECT id IS NOT NULL, coalesce(id, ''), coalesce(username, ''), coalesce(admin, 0), coalesce(disabled, 0), created_at,
+			coalesce(epoch, 0), coalesce(password_hash, ''), `+throttled+`
+		FROM (SELECT 1) LEFT JOIN users ON canonical = @canonical`, candidate))
+	return u, time.Duration(wait) * time.Microsecond, err
+}
+
+// CountLoginFailure implements users.Store.
+func (s *Store) CountLoginFailure(ctx context.Context, a users.Attempt, failed, throttled audit.Event) (wait time.Duration, err error) {
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		known, err := t.failures(ctx, a)
+		if err != nil {
+			return err
+		}
+		count := a.Count(known)
+		if wait = count.Wait; wait > 0 {
+			return nil
+		}
+		for _, f := range count.Changed {
+			if err := t.exec(ctx, `INSERT INTO login_failures (subject, window_start, attempts) VALUES (@subject, @now, @attempts)
+				ON CONFLICT (subject) DO UPDATE SET attempts = excluded.attempts,
+					window_start = CASE WHEN @anew THEN excluded.window_start ELSE window_start END`,
+				args{"subject": f.Subject, "attempts": list(f.Attempts), "anew": f.Remaining <= 0}); err != nil {
+				return err
+			}
+		}
+		for _, e := range count.Events(failed, throttled) {
+			if err := t.record(ctx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return wait, err
+}
+
+// failures returns what is known of the attempt's subjects. The window of one that is not known begins now.
+func (t tx) failures(ctx context.Context, a users.Attempt) ([]users.Failures, error) {
+	known := make([]users.Failures, 0, 2)
+	for _, subject := range a.Subjects() {
+		f, found, err := oneIn(ctx, t, func(row *sql.Rows) (f users.Failures, err error) {
+			var remaining int64
+			err = row.Scan(fromList(&f.Attempts), &remaining)
+			f.Remaining = time.Duration(remaining) * time.Microsecond
+			return f, err
+		}, `SELECT attempts, window_start + @window - @now FROM login_failures WHERE subject = @subject`,
+			args{"subject": subject, "window": a.Window.Microseconds()})
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			f.Remaining = a.Window
+		}
+		f.Subject = subject
+		known = append(known, f)
+	}
+	return known, nil
+}
+
+// ClearLoginFailures implements users.Store.
+func (s *Store) ClearLoginFailures(ctx context.Context, a users.Attempt) (wait time.Duration, err error) {
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		if wait, _, err = oneIn(ctx, t, readWait, `SELECT `+throttled, attemptArgs(a)); err != nil || wait > 0 {
+			return err
+		}
+		return t.exec(ctx, `DELETE FROM login_failures WHERE subject = @username`, args{"username": a.Username})
+	})
+	return wait, err
+}

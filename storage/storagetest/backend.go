@@ -1,0 +1,213 @@
+package storagetest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver "pgx"
+	_ "modernc.org/sqlite"             // and "sqlite"
+
+	"signet/storage"
+	"signet/storage/postgres"
+)
+
+// Backend is a database that a test may do with as it likes.
+type Backend struct {
+	Name string // postgres or sqlite
+	URL  string
+
+	db *sql.DB // for what is done behind a store's back; nil: a new one every time
+}
+
+// Each runs f in parallel subtests, on a fresh database of either kind.
+func Each(t *testing.T, f func(t *testing.T, b *Backend)) {
+	t.Helper()
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		f(t, newBackend(t, "postgres", migratedPostgres(t)))
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		f(t, newBackend(t, "sqlite", SQLite(t)))
+	})
+}
+
+func newBackend(t testing.TB, name, url string) *Backend {
+	t.Helper()
+	b := &Backend{Name: name, URL: url}
+	db, err := b.connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	b.db = db
+	return b
+}
+
+// template is a database with the schema in it: to copy it is quicker than to migrate.
+var template = sync.OnceValues(func() (name string, err error) {
+	c, err := cluster()
+	if err != nil {
+		return "", err
+	}
+	if err := administer(c.url, "CREATE DATABASE template_migrated TEMPLATE template0"); err != nil {
+		return "", err
+	}
+	ctx := context.Background()
+	store, err := postgres.Open(ctx, strings.Replace(c.url, "/postgres?", "/template_migrated?", 1), nil)
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	return "template_migrated", store.Migrate(ctx)
+})
+
+// migratedPostgres returns the URL of a fresh database that has the schema. On somebody's own server, where a template
+// would stay behind, it is an empty one.
+func migratedPostgres(t testing.TB) string {
+	t.Helper()
+	if os.Getenv("TEST_DATABASE_URL") != "" {
+		return Postgres(t)
+	}
+	from, err := template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newDatabase(t, serverURL(t), from)
+}
+
+// Open opens a store on the database, with a pool of its own, brings the schema up to date, and closes it when the test ends.
+func (b *Backend) Open(t testing.TB) storage.Store {
+	t.Helper()
+	store, err := storage.Open(context.Background(), b.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	if err := store.Migrate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// Exec runs a statement, with parameters $1, $2 and so on, behind the store's back.
+func (b *Backend) Exec(t testing.TB, statement string, args ...any) {
+	t.Helper()
+	b.raw(t, func(db *sql.DB) error {
+		_, err := db.ExecContext(context.Background(), b.dialect(statement), args...)
+		return err
+	})
+}
+
+// Int runs a query that returns a number.
+func (b *Backend) Int(t testing.TB, query string, args ...any) (n int64) {
+	t.Helper()
+	b.raw(t, func(db *sql.DB) error {
+		return db.QueryRowContext(context.Background(), b.dialect(query), args...).Scan(&n)
+	})
+	return n
+}
+
+// dialect makes numbered parameters ones that the database understands.
+func (b *Backend) dialect(statement string) string {
+	if b.Name == "sqlite" {
+		return strings.ReplaceAll(statement, "$", "?")
+	}
+	return statement
+}
+
+// Age makes everything in the database older by d, as if that much time had passed.
+func (b *Backend) Age(t testing.TB, d time.Duration) {
+	t.Helper()
+	b.raw(t, func(db *sql.DB) error {
+		ctx := context.Background()
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+		changes, err := b.timeColumns(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for table, columns := range changes {
+			for i, c := range columns {
+				columns[i] = fmt.Sprintf("%s = %s - %s", c, c, b.microseconds(d))
+			}
+			if _, err := tx.ExecContext(ctx, "UPDATE "+table+" SET "+strings.Join(columns, ", ")); err != nil {
+				return err
+			}
+		}
+		return tx.Commit()
+	})
+}
+
+func (b *Backend) microseconds(d time.Duration) string {
+	if b.Name == "sqlite" {
+		return fmt.Sprint(d.Microseconds())
+	}
+	return fmt.Sprintf("interval '%d microseconds'", d.Microseconds())
+}
+
+// embeddedTimes are the columns of the embedded database that hold a time: there, their type does not tell.
+var embeddedTimes = []string{
+	"created_at", "expires_at", "last_used_at", "idle_expires_at", "revoked_at", "previous_until", "active_from",
+	"retired_at", "time", "window_start",
+}
+
+// timeColumns returns the columns of each table that hold a time.
+func (b *Backend) timeColumns(ctx context.Context, tx *sql.Tx) (map[string][]string, error) {
+	query := `SELECT table_name, column_name FROM information_schema.columns
+		WHERE table_schema = current_schema() AND data_type = 'timestamp with time zone' AND table_name NOT LIKE 'goose%'`
+	if b.Name == "sqlite" {
+		query = `SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c
+			WHERE t.type = 'table' AND t.name NOT LIKE 'goose%' AND t.name NOT LIKE 'sqlite%'`
+	}
+	rows, err := tx.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns := map[string][]string{}
+	for rows.Next() {
+		var table, column string
+		if err := rows.Scan(&table, &column); err != nil {
+			return nil, err
+		}
+		if b.Name == "postgres" || slices.Contains(embeddedTimes, column) {
+			columns[table] = append(columns[table], column)
+		}
+	}
+	return columns, rows.Err()
+}
+
+// connect prepares a connection to the database that is not a store's.
+func (b *Backend) connect() (*sql.DB, error) {
+	if b.Name == "sqlite" {
+		return sql.Open("sqlite", "file:"+strings.TrimPrefix(b.URL, "sqlite:")+"?_pragma=busy_timeout(10000)&_txlock=immediate")
+	}
+	return sql.Open("pgx", b.URL)
+}
+
+// raw gives f such a connection.
+func (b *Backend) raw(t testing.TB, f func(db *sql.DB) error) {
+	t.Helper()
+	db := b.db
+	if db == nil {
+		var err error
+		if db, err = b.connect(); err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+	}
+	if err := f(db); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,196 @@
+package storagetest_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"signet/audit"
+	"signet/clients"
+)
+
+func TestClientCreate(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		for name, change := range map[string]func(c *clients.Client){
+			"full":     func(*clients.Client) {},
+			"public":   func(c *clients.Client) { c.AuthMethod, c.SecretDigest = clients.None, nil },
+			"no lists": func(c *clients.Client) { c.Scope, c.Audience, c.RedirectURIs, c.BrowserOrigins = nil, nil, nil, nil },
+			"unnamed":  func(c *clients.Client) { c.Name, c.ResourceServer = "", false },
+		} {
+			t.Run(name, func(t *testing.T) {
+				want := newClient(name)
+				change(&want)
+				e := newEvent(audit.ClientCreated)
+				w.writes(t, func() {
+					got := ok[clients.Client](t)(w.CreateClient(t.Context(), want, e))
+					recent(t, "the time of creation", got.CreatedAt)
+					want.CreatedAt = got.CreatedAt
+					equal(t, "created", got, want, emptyIsNil)
+				}, e)
+				equal(t, "read", ok[clients.Client](t)(w.Client(t.Context(), name)), want, emptyIsNil)
+				w.writes(t, func() {
+					again := newClient(name)
+					again.Name = "another"
+					if _, err := w.CreateClient(t.Context(), again, newEvent(audit.ClientCreated)); !errors.Is(err, clients.ErrExists) {
+						t.Errorf("again: %v", err)
+					}
+				})
+				equal(t, "still", ok[clients.Client](t)(w.Client(t.Context(), name)), want, emptyIsNil)
+			})
+		}
+	})
+}
+
+func TestClientUnknown(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.addClient(t, "another")
+		w.writes(t, func() {
+			for name, do := range map[string]func() error{
+				"read": func() error { _, err := w.Client(t.Context(), "unknown"); return err },
+				"update": func() error {
+					_, err := w.UpdateClient(t.Context(), newClient("unknown"), newEvent(audit.ClientUpdated))
+					return err
+				},
+				"rotate": func() error {
+					_, err := w.RotateClientSecret(t.Context(), "unknown", digest("new"), 0, newEvent(audit.ClientSecretRotated))
+					return err
+				},
+				"disable": func() error {
+					_, err := w.SetClientDisabled(t.Context(), "unknown", true, newEvent(audit.ClientDisabled))
+					return err
+				},
+				"delete": func() error { return w.DeleteClient(t.Context(), "unknown", newEvent(audit.ClientDeleted)) },
+			} {
+				if err := do(); !errors.Is(err, clients.ErrNotFound) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	})
+}
+
+func TestClientUpdate(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		old := w.addClient(t, "one")
+		other := w.addClient(t, "other")
+		want := clients.Client{
+			ID: "one", Name: "new", Grants: []clients.Grant{clients.ClientCredentials}, AuthMethod: clients.SecretBasic,
+			Scope: clients.Scope{"x"}, Audience: []string{"urn:y"}, SecretDigest: digest("new"),
+			CreatedAt: old.CreatedAt, Epoch: old.Epoch,
+		}
+		given := want
+		given.Epoch, given.CreatedAt, given.Disabled = 99, time.Time{}, true // not metadata
+		e := newEvent(audit.ClientUpdated)
+		w.writes(t, func() {
+			equal(t, "updated", ok[clients.Client](t)(w.UpdateClient(t.Context(), given, e)), want, emptyIsNil)
+		}, e)
+		equal(t, "read", ok[clients.Client](t)(w.Client(t.Context(), "one")), want, emptyIsNil)
+		equal(t, "the other", ok[clients.Client](t)(w.Client(t.Context(), "other")), other, emptyIsNil)
+	})
+}
+
+// A client that becomes public must not be left with a way to prove itself.
+func TestClientMadePublic(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		c := w.addClient(t, "one")
+		_, err := w.RotateClientSecret(t.Context(), "one", digest("new"), time.Hour, newEvent(audit.ClientSecretRotated))
+		check(t, err)
+		c.AuthMethod, c.SecretDigest = clients.None, nil
+		c = ok[clients.Client](t)(w.UpdateClient(t.Context(), c, newEvent(audit.ClientUpdated)))
+		if len(c.SecretDigest) != 0 || len(c.PreviousDigest) != 0 {
+			t.Error("a public client has a secret")
+		}
+		c.AuthMethod, c.SecretDigest = clients.SecretBasic, digest("third")
+		c = ok[clients.Client](t)(w.UpdateClient(t.Context(), c, newEvent(audit.ClientUpdated)))
+		if len(c.PreviousDigest) != 0 {
+			t.Error("a secret from before the client was public is good again")
+		}
+	})
+}
+
+func TestClientList(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		var want []string
+		for i := range 25 {
+			want = append(want, fmt.Sprintf("client-%02d", i))
+			w.addClient(t, fmt.Sprintf("client-%02d", (i*7)%25))
+		}
+		var got []string
+		for after := ""; ; after = got[len(got)-1] {
+			page := ok[[]clients.Client](t)(w.Clients(t.Context(), after, 10))
+			if len(page) == 0 {
+				break
+			}
+			if len(page) > 10 {
+				t.Fatalf("%d on a page", len(page))
+			}
+			for _, c := range page {
+				got = append(got, c.ID)
+			}
+		}
+		equal(t, "ids", got, want)
+	})
+}
+
+func TestClientRotateSecret(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.addClient(t, "one")
+		e := newEvent(audit.ClientSecretRotated)
+		w.writes(t, func() {
+			c := ok[clients.Client](t)(w.RotateClientSecret(t.Context(), "one", digest("second"), time.Hour, e))
+			equal(t, "answer", [][]byte{c.SecretDigest, c.PreviousDigest}, [][]byte{digest("second"), digest("secret")})
+		}, e)
+		good := func(what string, current, previous []byte) {
+			t.Helper()
+			c := ok[clients.Client](t)(w.Client(t.Context(), "one"))
+			equal(t, what, [][]byte{c.SecretDigest, c.PreviousDigest}, [][]byte{current, previous})
+		}
+		good("at once", digest("second"), digest("secret"))
+		w.Age(t, 59*time.Minute)
+		good("within the overlap", digest("second"), digest("secret"))
+		_, err := w.UpdateClient(t.Context(), ok[clients.Client](t)(w.Client(t.Context(), "one")), newEvent(audit.ClientUpdated))
+		check(t, err)
+		good("after an update", digest("second"), digest("secret"))
+		w.Age(t, time.Minute)
+		good("after the overlap", digest("second"), nil)
+		_, err = w.RotateClientSecret(t.Context(), "one", digest("third"), 0, newEvent(audit.ClientSecretRotated))
+		check(t, err)
+		good("without an overlap", digest("third"), nil)
+	})
+}
+
+func TestClientDisable(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		c := w.addClient(t, "one")
+		for _, step := range []struct {
+			kind     audit.Type
+			disabled bool
+			epoch    int64
+		}{
+			{audit.ClientDisabled, true, 1}, {audit.ClientEnabled, false, 1}, {audit.ClientDisabled, true, 2},
+		} {
+			e := newEvent(step.kind)
+			w.writes(t, func() {
+				got := ok[clients.Client](t)(w.SetClientDisabled(t.Context(), "one", step.disabled, e))
+				want := c
+				want.Disabled, want.Epoch = step.disabled, c.Epoch+step.epoch
+				equal(t, "changed", got, want, emptyIsNil)
+			}, e)
+		}
+	})
+}
+
+func TestClientDelete(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.addClient(t, "one")
+		w.addClient(t, "two")
+		e := newEvent(audit.ClientDeleted)
+		w.writes(t, func() { check(t, w.DeleteClient(t.Context(), "one", e)) }, e)
+		if _, err := w.Client(t.Context(), "one"); !errors.Is(err, clients.ErrNotFound) {
+			t.Errorf("deleted: %v", err)
+		}
+		_, err := w.Client(t.Context(), "two")
+		check(t, err)
+	})
+}
