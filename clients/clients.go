@@ -35,7 +35,8 @@ type Store interface {
 	Clients(ctx context.Context, after string, limit int) ([]Client, error)
 	// CreateClient inserts c, or returns ErrExists. The answer carries the database's time of creation.
 	CreateClient(ctx context.Context, c Client, e audit.Event) (Client, error)
-	// UpdateClient replaces the metadata and the current secret's digest, or returns ErrNotFound.
+	// UpdateClient replaces the metadata, or returns ErrNotFound. A public client keeps no digest; one that has none and is
+	// public no more gets c's.
 	UpdateClient(ctx context.Context, c Client, e audit.Event) (Client, error)
 	// RotateClientSecret sets the digest; the old secret stays good for overlap. It returns ErrNotFound for an unknown client.
 	RotateClientSecret(ctx context.Context, id string, digest []byte, overlap time.Duration, e audit.Event) (Client, error)

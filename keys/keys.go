@@ -192,8 +192,11 @@ func (s *Service) Rotate(ctx context.Context, o audit.Origin) (Key, error) {
 		return Key{}, err
 	}
 	current := currentOf(rows)
-	if current == nil {
-		return Key{}, errors.New("there are no signing keys yet; they are made when the server starts")
+	if current == nil { // the server never ran: what it would make first is as new as can be
+		if err := s.Load(ctx); err != nil {
+			return Key{}, err
+		}
+		return s.ring.Load().current.Key, nil
 	}
 	if current.Algorithm == HS256 {
 		return Key{}, errors.New("HS256 has no key to rotate: change SIGNET_SIGNING_SECRET and restart the server")

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"strings"
 	"time"
@@ -34,11 +35,12 @@ func (s *Service) Introspect(ctx context.Context, c *clients.Client, token strin
 	if strings.HasPrefix(token, refreshPrefix) {
 		return s.introspectRefresh(ctx, c, token)
 	}
-	claims, at, ok, err := s.readAccess(ctx, token)
+	v, ok, err := s.readAccess(ctx, token)
+	claims := &v.claims
 	if err != nil || !ok || claims.ClientID != c.ID && !c.Serves(claims.Audience, s.cfg.Issuer) {
 		return Introspection{}, err
 	}
-	username, active, err := s.store.AccessTokenActive(ctx, at)
+	username, active, err := s.store.AccessTokenActive(ctx, v.token)
 	if err != nil || !active {
 		return Introspection{}, err
 	}
@@ -49,19 +51,42 @@ func (s *Service) Introspect(ctx context.Context, c *clients.Client, token strin
 	}, nil
 }
 
+// verified is what an access token says whose signature was found good.
+type verified struct {
+	claims accessClaims
+	token  AccessToken
+}
+
+// maxVerified bounds how many access tokens are remembered as verified; each takes well under a kilobyte.
+const maxVerified = 8192
+
 // readAccess verifies an access token without the database. Ok is false for anything that this issuer did not issue.
-func (s *Service) readAccess(ctx context.Context, token string) (claims accessClaims, at AccessToken, ok bool, err error) {
-	if ok, err = s.keys.Verify(ctx, token, &claims); err != nil || !ok || !claims.complete(s.cfg.Issuer) {
-		return accessClaims{}, AccessToken{}, false, err
+//
+// A signature that was good stays good, so tokens are verified once and remembered by their digest: a resource server asks
+// for the same one many times. Whether the token still counts is the database's to say, each time.
+func (s *Service) readAccess(ctx context.Context, token string) (v verified, ok bool, err error) {
+	digest := sha256.Sum256([]byte(token))
+	if v, ok = s.verified.Get(digest); ok {
+		return v, true, nil
 	}
-	at = AccessToken{ID: claims.ID, ClientID: claims.ClientID, ExpiresAt: time.Unix(claims.ExpiresAt, 0)}
+	if ok, err = s.keys.Verify(ctx, token, &v.claims); err != nil || !ok || !v.claims.complete(s.cfg.Issuer) {
+		return verified{}, false, err
+	}
+	claims := &v.claims
+	v.token = AccessToken{ID: claims.ID, ClientID: claims.ClientID, ExpiresAt: time.Unix(claims.ExpiresAt, 0)}
 	if claims.SessionID == "" {
-		at.ClientEpoch, ok = clientTokenEpoch(claims.ID)
-		return claims, at, ok && claims.Subject == claims.ClientID, nil
+		v.token.ClientEpoch, ok = clientTokenEpoch(claims.ID)
+		ok = ok && claims.Subject == claims.ClientID
+	} else {
+		v.token.UserID = claims.Subject
+		v.token.SessionID, err = uuid.Parse(claims.SessionID)
+		ok = err == nil && v.token.SessionID != uuid.Nil
 	}
-	at.SessionID, err = uuid.Parse(claims.SessionID)
-	at.UserID = claims.Subject
-	return claims, at, err == nil && at.SessionID != uuid.Nil, nil
+	if !ok {
+		return verified{}, false, nil
+	}
+	s.verified.Add(digest, v)
+	return v, true, nil
 }
 
 // introspectRefresh shows a refresh token to its own client, while it is the current one of a session that can be used.

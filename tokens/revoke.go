@@ -15,19 +15,19 @@ func (s *Service) Revoke(ctx context.Context, c *clients.Client, token string, o
 	if strings.HasPrefix(token, refreshPrefix) {
 		return s.revokeRefresh(ctx, c, token, o)
 	}
-	claims, at, ok, err := s.readAccess(ctx, token)
+	v, ok, err := s.readAccess(ctx, token)
 	if err != nil || !ok {
 		return err
 	}
-	if claims.ClientID != c.ID {
-		if _, active, err := s.store.AccessTokenActive(ctx, at); err != nil || !active {
+	if v.claims.ClientID != c.ID {
+		if _, active, err := s.store.AccessTokenActive(ctx, v.token); err != nil || !active {
 			return err
 		}
 		return ErrOtherClient
 	}
 	e := audit.New(audit.AccessTokenRevoked, o)
-	e.ClientID, e.UserID, e.SessionID = c.ID, at.UserID, claims.SessionID
-	if ok, err = s.store.RevokeAccessToken(ctx, at, e); err == nil && ok {
+	e.ClientID, e.UserID, e.SessionID = c.ID, v.token.UserID, v.claims.SessionID
+	if ok, err = s.store.RevokeAccessToken(ctx, v.token, e); err == nil && ok {
 		e.Log(ctx, s.log)
 	}
 	return err

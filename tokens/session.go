@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"signet/audit"
 	"signet/clients"
@@ -157,11 +159,17 @@ type Service struct {
 	cfg   Config
 	codec refreshCodec
 	log   *slog.Logger
+
+	verified *lru.Cache[[sha256.Size]byte, verified]
 }
 
 // New returns a service on the store that signs with k.
 func New(store Store, k *keys.Service, cfg Config, log *slog.Logger) *Service {
-	return &Service{store: store, keys: k, cfg: cfg, codec: newRefreshCodec(cfg.Secret), log: log}
+	cache, err := lru.New[[sha256.Size]byte, verified](maxVerified)
+	if err != nil {
+		panic(err) // only for a size below one
+	}
+	return &Service{store: store, keys: k, cfg: cfg, codec: newRefreshCodec(cfg.Secret), log: log, verified: cache}
 }
 
 // Issuer is the iss of every token.

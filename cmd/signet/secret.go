@@ -9,11 +9,15 @@ import (
 )
 
 func secretCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "secret", Short: "Print a new SIGNET_SECRET", Args: cobra.NoArgs,
-		RunE: run(func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), keys.NewSecret())
-			return err
-		}),
-	}
+	cmd := &cobra.Command{Use: "secret", Short: "Print a new SIGNET_SECRET", Args: cobra.NoArgs}
+	out := addOutput(cmd)
+	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
+		p, secret := out.printer(cmd), keys.NewSecret()
+		if p.json {
+			return p.encode(map[string]string{"secret": secret})
+		}
+		_, err := fmt.Fprintln(p.w, secret)
+		return err
+	})
+	return cmd
 }

@@ -38,6 +38,9 @@ func From(ctx context.Context) *Info {
 	return &Info{} // nobody asks
 }
 
+// internalError is the answer to a request that a bug ended. It names nothing; the log does, under the request's id.
+const internalError = `{"error":"server_error","error_description":"something went wrong in the server; its log tells more, by the X-Request-Id"}`
+
 // saneID is what a caller's X-Request-Id may be, to be taken over into logs.
 var saneID = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]{1,128}$`)
 
@@ -64,7 +67,8 @@ func Handle(log *slog.Logger, observe func(route, method string, status int, too
 				}
 				log.ErrorContext(c, "panic", "panic", p, "request_id", id, "stack", string(debug.Stack()))
 				if !c.Writer.Written() {
-					c.AbortWithStatusJSON(http.StatusInternalServerError, gin.H{"error": "server_error", "error_description": "something went wrong here; the request id tells us what"})
+					c.Data(http.StatusInternalServerError, "application/json", []byte(internalError))
+					c.Abort()
 				}
 			}
 			took := time.Since(began)

@@ -81,8 +81,8 @@ func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Even
 var updateClient = recording(`
 	UPDATE clients SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
 		redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server,
-		secret_digest = @secret_digest,
-		previous_digest = CASE WHEN @secret_digest::bytea IS NOT NULL THEN previous_digest END
+		secret_digest = CASE WHEN @auth_method <> 'none' THEN coalesce(secret_digest, @secret_digest) END,
+		previous_digest = CASE WHEN @auth_method <> 'none' THEN previous_digest END
 	WHERE id = @id RETURNING *`, clientColumns)
 
 // UpdateClient implements clients.Store.

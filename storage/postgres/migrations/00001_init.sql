@@ -1,7 +1,7 @@
 -- +goose Up
 
 CREATE TABLE clients (
-    id               text PRIMARY KEY,
+    id               text COLLATE "C" PRIMARY KEY,
     name             text        NOT NULL,
     grants           text[]      NOT NULL,
     auth_method      text        NOT NULL,
@@ -21,7 +21,7 @@ CREATE TABLE clients (
 CREATE TABLE users (
     id            uuid PRIMARY KEY,
     username      text        NOT NULL,
-    canonical     text        NOT NULL UNIQUE, -- the username without regard to case and composition
+    canonical     text COLLATE "C" NOT NULL UNIQUE, -- the username without regard to case and composition
     password_hash text        NOT NULL,
     epoch         bigint      NOT NULL DEFAULT 0, -- raised to end all sessions at once
     admin         boolean     NOT NULL,
@@ -39,7 +39,7 @@ CREATE TABLE sessions (
     client_epoch    bigint      NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT now(),
     expires_at      timestamptz NOT NULL, -- the absolute end
-    client_id       text        NOT NULL,
+    client_id       text COLLATE "C" NOT NULL,
     secret_digest   bytea       NOT NULL, -- SHA-256 of what its refresh tokens hold
     scope           text[]      NOT NULL,
     audience        text[]      NOT NULL,
