@@ -69,6 +69,9 @@ func loadConfig() (config, error) {
 	if err := env.ParseWithOptions(&cfg, env.Options{Environment: environment}); err != nil {
 		return config{}, explainParse(err)
 	}
+	if value, set := environment["SIGNET_MANAGEMENT_LISTEN"]; set && value == "" {
+		cfg.ManagementListen = "" // the parser takes an empty value for the default
+	}
 	if cfg.DatabaseURL == "" {
 		cfg.DatabaseURL = environment["DATABASE_URL"]
 	}

@@ -65,7 +65,7 @@ var createClient = recording(`
 func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
 	args := with(e, clientArgs(c))
 	args["epoch"] = c.Epoch
-	created, err := run(ctx, false, func(ctx context.Context) (clients.Client, error) {
+	created, err := run(ctx, s, false, func(ctx context.Context) (clients.Client, error) {
 		rows, err := s.pool.Query(ctx, createClient, args)
 		if err != nil {
 			return clients.Client{}, err

@@ -37,7 +37,7 @@ var errStale = errors.New("stale")
 
 // AdvanceSigningKeys implements keys.Store.
 func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current keys.Key, next *keys.Key, e audit.Event) (bool, error) {
-	_, err := run(ctx, false, func(ctx context.Context) (struct{}, error) {
+	_, err := run(ctx, s, false, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			if from != "" {
 				tag, err := tx.Exec(ctx, `UPDATE signing_keys SET retired_at = now()

@@ -82,11 +82,14 @@ func Host(databaseURL string) string {
 
 // run runs f within the statement timeout, again where it lost to a concurrent transaction or to a broken connection
 // before anything was sent, and, if it is repeatable, also where it is unknown whether it took effect.
-func run[T any](ctx context.Context, repeatable bool, f func(ctx context.Context) (T, error)) (T, error) {
+func run[T any](ctx context.Context, s *Store, repeatable bool, f func(ctx context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	for try := 1; ; try++ {
 		v, err := f(ctx)
+		if err != nil && lostConnection(err) {
+			s.pool.Reset() // where one connection broke, a restart or a failover has broken them all
+		}
 		if err == nil || try == tries || ctx.Err() != nil || !(lostRace(err) || pgconn.SafeToRetry(err) || repeatable && lostConnection(err)) {
 			return v, err
 		}
@@ -124,7 +127,7 @@ func violates(err error, constraint string) bool {
 
 // exec runs one repeatable statement and returns how many rows it affected.
 func (s *Store) exec(ctx context.Context, sql string, args pgx.NamedArgs) (int64, error) {
-	return run(ctx, true, func(ctx context.Context) (int64, error) {
+	return run(ctx, s, true, func(ctx context.Context) (int64, error) {
 		tag, err := s.pool.Exec(ctx, sql, args)
 		return tag.RowsAffected(), err
 	})
@@ -132,7 +135,7 @@ func (s *Store) exec(ctx context.Context, sql string, args pgx.NamedArgs) (int64
 
 // one runs one repeatable statement and reads the row that it returns; found is false if there is none.
 func one[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string, args pgx.NamedArgs) (v T, found bool, err error) {
-	v, err = run(ctx, true, func(ctx context.Context) (T, error) {
+	v, err = run(ctx, s, true, func(ctx context.Context) (T, error) {
 		rows, err := s.pool.Query(ctx, sql, args)
 		if err != nil {
 			return v, err
@@ -147,7 +150,7 @@ func one[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string
 
 // many runs one query and reads its rows.
 func many[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string, args pgx.NamedArgs) ([]T, error) {
-	return run(ctx, true, func(ctx context.Context) ([]T, error) {
+	return run(ctx, s, true, func(ctx context.Context) ([]T, error) {
 		rows, err := s.pool.Query(ctx, sql, args)
 		if err != nil {
 			return nil, err

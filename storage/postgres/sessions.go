@@ -74,7 +74,7 @@ func (s *Store) Rotate(ctx context.Context, u tokens.Use, e *audit.Event) (token
 		sql = rotateRecording
 		args = append(args, e.ID, string(e.Type), e.Actor, e.ClientID, e.UserID, e.SessionID, e.Address, e.RequestID, e.Detail)
 	}
-	g, err := run(ctx, u.Repeatable, func(ctx context.Context) (g tokens.Grant, err error) {
+	g, err := run(ctx, s, u.Repeatable, func(ctx context.Context) (g tokens.Grant, err error) {
 		err = s.pool.QueryRow(ctx, sql, args...).Scan(&g.UserID, (*[]string)(&g.Scope), &g.Audience, &g.Now, &g.End)
 		return g, err
 	})
@@ -154,7 +154,7 @@ func activeQuery(t tokens.AccessToken) (sql string, args []any) {
 // AccessTokenActive implements tokens.Store.
 func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (username string, ok bool, err error) {
 	sql, args := activeQuery(t)
-	username, err = run(ctx, true, func(ctx context.Context) (name string, err error) {
+	username, err = run(ctx, s, true, func(ctx context.Context) (name string, err error) {
 		err = s.pool.QueryRow(ctx, sql, args...).Scan(&name)
 		return name, err
 	})
@@ -168,7 +168,7 @@ func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (us
 func (s *Store) RevokeAccessToken(ctx context.Context, t tokens.AccessToken, e audit.Event) (bool, error) {
 	sql, args := activeQuery(t)
 	sql = `INSERT INTO revoked_access_tokens (jti, expires_at) SELECT $1, to_timestamp($2) WHERE EXISTS (` + sql + `) ON CONFLICT DO NOTHING`
-	return run(ctx, true, func(ctx context.Context) (revoked bool, err error) {
+	return run(ctx, s, true, func(ctx context.Context) (revoked bool, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			tag, err := tx.Exec(ctx, sql, args...)
 			if revoked = tag.RowsAffected() > 0; err != nil || !revoked {

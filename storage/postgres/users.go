@@ -51,7 +51,7 @@ var createUser = recording(`
 
 // CreateUser implements users.Store.
 func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, e audit.Event) (users.User, error) {
-	created, err := run(ctx, false, func(ctx context.Context) (users.User, error) {
+	created, err := run(ctx, s, false, func(ctx context.Context) (users.User, error) {
 		rows, err := s.pool.Query(ctx, createUser, with(e, pgx.NamedArgs{
 			"id": u.ID, "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin,
 		}))
@@ -141,7 +141,7 @@ func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.At
 
 // CountLoginFailure implements users.Store.
 func (s *Store) CountLoginFailure(ctx context.Context, a users.Attempt, failed, throttled audit.Event) (time.Duration, error) {
-	return run(ctx, true, func(ctx context.Context) (wait time.Duration, err error) {
+	return run(ctx, s, true, func(ctx context.Context) (wait time.Duration, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			wait, err = countFailure(ctx, tx, a, failed, throttled)
 			if err == nil && wait > 0 {

@@ -291,7 +291,7 @@ func TestLoginFailuresAtOnce(t *testing.T) {
 			t.Errorf("%d answered, %d told to wait", answered, waited.Load())
 		}
 		count := map[audit.Type]int{}
-		for _, e := range w.record(t) {
+		for _, e := range w.latest(t, all) {
 			count[e.Type]++
 		}
 		equal(t, "events", count, map[audit.Type]int{audit.LoginFailed: 10, audit.LoginThrottled: 1})

@@ -1,0 +1,13 @@
+package postgres
+
+import "context"
+
+// Run is run, for the tests of what it repeats.
+func Run(ctx context.Context, repeatable bool, f func(ctx context.Context) (int, error)) (int, error) {
+	s, err := Open(ctx, "postgres://127.0.0.1:1/nothing-listens-here", nil) // and nothing connects
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	return run(ctx, s, repeatable, f)
+}
