@@ -82,6 +82,9 @@ func (s *Service) Load(ctx context.Context) error {
 		}
 		current, from := currentOf(rows), ""
 		if current != nil {
+			if _, err := newRing(rows, s.sealer); err != nil {
+				return err // nothing is written under a secret that does not open what is there
+			}
 			from = current.ID
 			if fits, err := s.fits(*current); err != nil {
 				return err
@@ -197,6 +200,9 @@ func (s *Service) Rotate(ctx context.Context, o audit.Origin) (Key, error) {
 			return Key{}, err
 		}
 		return s.ring.Load().current.Key, nil
+	}
+	if _, err := newRing(rows, s.sealer); err != nil {
+		return Key{}, err // nothing is written under a secret that does not open what is there
 	}
 	if current.Algorithm == HS256 {
 		return Key{}, errors.New("HS256 has no key to rotate: change SIGNET_SIGNING_SECRET and restart the server")

@@ -44,7 +44,10 @@ that show what it does. Not for production: signet serve is.`,
 				if err := a.makeDemo(ctx, clientSecret, password); err != nil {
 					return err
 				}
-				return printDemo(out, cfg, clientSecret, password)
+				if err := printDemo(out, cfg, clientSecret, password); err != nil {
+					return err
+				}
+				return a.checkDemo(ctx, out, clientSecret, password)
 			})
 		}),
 	}
@@ -57,7 +60,7 @@ func demoCredentials(s keys.Secret) (clientSecret, password string) {
 	return "sgs_" + derive("demo client v1"), derive("demo user v1")[:20]
 }
 
-// makeDemo makes the demo client and user if they are not there, and sees to it that they have the printed credentials.
+// makeDemo makes the demo client and user if they are not there.
 func (a *app) makeDemo(ctx context.Context, clientSecret, password string) error {
 	origin := audit.Origin{Actor: "signet dev"}
 	_, err := a.clients.Get(ctx, demo)
@@ -69,6 +72,24 @@ func (a *app) makeDemo(ctx context.Context, clientSecret, password string) error
 	}
 	if _, err = a.users.Find(ctx, demo); errors.Is(err, users.ErrNotFound) {
 		_, err = a.users.Create(ctx, demo, password, false, origin)
+	}
+	return err
+}
+
+// checkDemo says so if the printed credentials are not the ones in the database: then they, or SIGNET_SECRET, were changed.
+func (a *app) checkDemo(ctx context.Context, w io.Writer, clientSecret, password string) error {
+	_, err := a.clients.Authenticate(ctx, demo, clientSecret)
+	if errors.Is(err, clients.ErrUnauthenticated) {
+		_, err = fmt.Fprintln(w, "The demo client was changed since it was made: give it to CLIENT above with the secret that you know, or delete it\n"+
+			"(signet client delete demo) and start again.")
+	}
+	if err != nil {
+		return err
+	}
+	_, err = a.users.Authenticate(ctx, demo, password, demo, audit.Origin{Actor: "signet dev"})
+	if throttled := (*users.ThrottledError)(nil); errors.Is(err, users.ErrBadCredentials) || errors.As(err, &throttled) {
+		_, err = fmt.Fprintln(w, "The demo user was changed since it was made: give PASSWORD above the one that you know, or set it anew\n"+
+			"(signet user set-password demo).")
 	}
 	return err
 }

@@ -67,12 +67,14 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var working sync.WaitGroup
 	working.Go(func() {
-		err := a.boot(background)
-		if err == nil && ready != nil {
+		booted, err := a.boot(background)
+		if booted && ready != nil {
 			err = ready(background, a)
 		}
 		if err != nil {
 			cancel(err)
+		}
+		if err != nil || !booted {
 			return
 		}
 		log.InfoContext(ctx, "ready", "issuer", cfg.Issuer, "listen", listeners.Public.Addr().String())
@@ -94,9 +96,9 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	return err
 }
 
-// boot makes the database ready and loads the signing keys, for as long as that takes. It returns an error only if waiting
-// would not help.
-func (a *app) boot(ctx context.Context) error {
+// boot makes the database ready and loads the signing keys, for as long as that takes. It returns false if the server was
+// told to stop before that, or, with an error, if waiting would not help.
+func (a *app) boot(ctx context.Context) (bool, error) {
 	const firstPause, longestPause = 200 * time.Millisecond, 5 * time.Second
 	said := ""
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
@@ -105,10 +107,10 @@ func (a *app) boot(ctx context.Context) error {
 			err = a.keys.Load(ctx)
 		}
 		if err == nil || errors.Is(err, keys.ErrWrongSecret) {
-			return err
+			return err == nil, err
 		}
 		if ctx.Err() != nil {
-			return nil // the server is told to stop; there is nothing to report
+			return false, nil
 		}
 		if err.Error() != said {
 			said = err.Error()
@@ -116,7 +118,7 @@ func (a *app) boot(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return false, nil
 		case <-time.After(pause):
 		}
 	}

@@ -35,34 +35,33 @@ func tokenCallOf(ctx context.Context) *tokenCall {
 
 // token answers POST /token (RFC 6749 section 3.2).
 func (s *Server) token(c *gin.Context) {
+	ctx := c.Request.Context()
 	call, err := s.admit(c.Writer, c.Request)
-	if err == nil && !call.form.Has("grant_type") {
-		err = invalidRequest("the parameter grant_type is missing")
-	}
 	if err != nil {
-		fail(c.Request.Context(), c.Writer, err)
+		fail(ctx, c.Writer, err)
 		return
 	}
-	call.info.GrantType = call.form.Get("grant_type")
-	r := c.Request.WithContext(context.WithValue(c.Request.Context(), tokenCallKey{}, &tokenCall{call: call}))
+	t := &tokenCall{call: call}
+	if err := t.check(s.tokens.Issuer()); err != nil {
+		fail(ctx, c.Writer, err)
+		return
+	}
+	r := c.Request.WithContext(context.WithValue(ctx, tokenCallKey{}, t))
 	r.Form, r.PostForm = call.form, call.form // the library would parse the query string as well
 	if err := s.grants.HandleTokenRequest(c.Writer, r); err != nil {
 		call.info.Err = err
 	}
 }
 
-// newGrants wires the library's server: it parses and dispatches the grants; who the client is was settled before.
+// newGrants wires the library's server: it dispatches the grants; who the client is, and that the request is well-formed
+// and within what the client is registered for, was settled before.
 func (s *Server) newGrants() *server.Server {
 	grants := server.NewServer(&server.Config{
 		TokenType:         "Bearer",
 		AllowedGrantTypes: []oauth2.GrantType{oauth2.PasswordCredentials, oauth2.Refreshing, oauth2.ClientCredentials},
 	}, &manager{s})
 	grants.ClientInfoHandler = func(r *http.Request) (string, string, error) {
-		call := tokenCallOf(r.Context())
-		if err := call.check(s.tokens.Issuer()); err != nil {
-			return "", "", err
-		}
-		return call.client.ID, "", nil
+		return tokenCallOf(r.Context()).client.ID, "", nil
 	}
 	grants.PasswordAuthorizationHandler = s.checkPassword
 	grants.ExtensionFieldsHandler = func(ti oauth2.TokenInfo) map[string]any {
@@ -88,10 +87,14 @@ func (s *Server) newGrants() *server.Server {
 
 // check refuses what is wrong with the call before a password is tried or a token is looked at.
 func (t *tokenCall) check(issuer string) error {
+	if !t.form.Has("grant_type") {
+		return invalidRequest("the parameter grant_type is missing")
+	}
 	grant := clients.Grant(t.form.Get("grant_type"))
 	if !slices.Contains(clients.Grants, grant) {
 		return badRequest("unsupported_grant_type", "the server knows password, refresh_token and client_credentials")
 	}
+	t.info.GrantType = string(grant)
 	if !t.client.May(grant) {
 		return badRequest("unauthorized_client", "the client is not registered for this grant")
 	}

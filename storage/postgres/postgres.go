@@ -33,7 +33,8 @@ const (
 
 // Store implements the stores of the domain packages on one PostgreSQL database.
 type Store struct {
-	pool *pgxpool.Pool
+	pool     *pgxpool.Pool
+	gatherer *gatherer
 }
 
 // Open prepares a pool for the database at the URL, or in keyword=value form, and does not connect yet. The tracer may be nil.
@@ -57,11 +58,14 @@ func Open(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (*Sto
 	if err != nil {
 		return nil, err
 	}
-	return &Store{pool: pool}, nil
+	return &Store{pool: pool, gatherer: newGatherer(pool)}, nil
 }
 
 // Close waits for connections in use and closes the pool.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() {
+	s.gatherer.close()
+	s.pool.Close()
+}
 
 // Ping asks the database for a sign of life.
 func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
@@ -108,11 +112,11 @@ func lostRace(err error) bool {
 	return errors.As(err, &pgErr) && (pgErr.Code == "40001" || pgErr.Code == "40P01")
 }
 
-// lostConnection tells whether the connection broke or the server is going down or coming up.
+// lostConnection tells whether the connection broke, or the server is going down, coming up, or a primary no more.
 func lostConnection(err error) bool {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
-		return strings.HasPrefix(pgErr.Code, "08") || strings.HasPrefix(pgErr.Code, "57P")
+		return strings.HasPrefix(pgErr.Code, "08") || strings.HasPrefix(pgErr.Code, "57P") || pgErr.Code == "25006"
 	}
 	var netErr net.Error
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &netErr) || errors.Is(err, net.ErrClosed) ||

@@ -154,14 +154,11 @@ func activeQuery(t tokens.AccessToken) (sql string, args []any) {
 // AccessTokenActive implements tokens.Store.
 func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (username string, ok bool, err error) {
 	sql, args := activeQuery(t)
-	username, err = run(ctx, s, true, func(ctx context.Context) (name string, err error) {
-		err = s.pool.QueryRow(ctx, sql, args...).Scan(&name)
-		return name, err
+	a, err := run(ctx, s, true, func(ctx context.Context) (answer, error) {
+		text, found, err := s.gatherer.ask(ctx, sql, args...)
+		return answer{text: text, found: found}, err
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", false, nil
-	}
-	return username, err == nil, err
+	return a.text, a.found && err == nil, err
 }
 
 // RevokeAccessToken implements tokens.Store.
