@@ -1,0 +1,492 @@
+// Command bench measures the server under load, and beside it the least that the same work costs on the same machine.
+//
+//	go run ./cmd/bench
+//	go run ./cmd/bench -scenario refresh -connections 16 -scale=false -cleanup=false
+//
+// It builds signet, starts a PostgreSQL of its own whose commits are durable, runs `signet serve` on it and drives it over
+// loopback: each connection sends its next request as soon as the answer to the one before is there. Server, database and
+// load share the machine's cores, so that the numbers are those of a small machine, not of the server alone. All of it is
+// gone afterwards. An answer other than the wanted one makes the exit code 1. It needs Linux's /proc.
+//
+// How to read the table:
+//
+//   - floor/s is the rate of the least that the work cannot do without, measured right before with nothing else running:
+//     for refresh an UPDATE of one row by primary key through as many connections to the database, for introspect such a
+//     SELECT, for client_credentials an ES256 signature and for password an Argon2id hash on each core. Disks and
+//     processors differ and have bad minutes; ratio, which is req/s over floor/s, is what to compare between machines and
+//     between versions. It cannot reach 1: a refresh also signs, and speaks HTTP.
+//   - p50 and p99 are how long an answer took, as the client saw it. Where there are more connections than cores can serve,
+//     most of it is waiting: p50 is then about connections divided by req/s.
+//   - The CPU columns are microseconds of processor time for each request: of the server, of all of the database's
+//     processes, and of the load itself; floor db is the database's for each step of the floor. They say what a request costs
+//     wherever it is not limited by a disk.
+//   - others is the share of the machine that went to something else while the cell was measured. More than a few percent
+//     spoil the rates and the times; the CPU columns suffer less.
+//   - RSS is the server's resident memory after the cell, and the most it ever was.
+//   - WAL is how many bytes of log the database wrote for each request. Every session was refreshed once since the last
+//     checkpoint, so that it holds no images of whole pages; after a checkpoint the first refresh on each page adds one.
+//   - HOT is the share of the updates of sessions that touched no index: anything below 100% is a regression.
+//
+// The scale rows show whether a refresh costs more with a hundred times the sessions, or late in the life of a session. The
+// clean-up rows show what the deletion of expired sessions does to the requests that it runs beside.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet/storage/storagetest"
+)
+
+// options are the flags.
+type options struct {
+	scenarios   []string
+	connections []int
+	duration    time.Duration
+	rounds      int
+	sessions    int
+	scale       bool
+	cleanup     bool
+	program     string
+}
+
+var scenarioNames = []string{"refresh", "introspect", "client_credentials", "password"}
+
+func parseFlags() (o options, err error) {
+	names := flag.String("scenario", strings.Join(scenarioNames, ","), "what to `run`, separated by commas")
+	connections := flag.String("connections", "1,16,64", "`numbers` of connections to run each scenario with")
+	flag.DurationVar(&o.duration, "duration", 5*time.Second, "how long each scenario, and each floor, is measured")
+	flag.IntVar(&o.rounds, "rounds", 1, "how often all is measured; the table shows medians")
+	flag.IntVar(&o.sessions, "sessions", 4000, "how many sessions are refreshed and introspected")
+	flag.BoolVar(&o.scale, "scale", true, "also refresh among 10,000 and 1,000,000 sessions, and sessions of great age")
+	flag.BoolVar(&o.cleanup, "cleanup", true, "also refresh while a million expired sessions are being deleted")
+	flag.StringVar(&o.program, "program", "", "measure this signet `binary`, instead of building one")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return o, fmt.Errorf("unexpected %q", flag.Arg(0))
+	}
+	if o.duration <= 0 || o.rounds < 1 || o.sessions < 1 {
+		return o, errors.New("-duration, -rounds and -sessions must be above zero")
+	}
+	for name := range strings.SplitSeq(*names, ",") {
+		if name != "" && !slices.Contains(scenarioNames, name) {
+			return o, fmt.Errorf("-scenario: %q is none of %s", name, strings.Join(scenarioNames, ", "))
+		}
+		o.scenarios = append(o.scenarios, name)
+	}
+	for text := range strings.SplitSeq(*connections, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 200 {
+			return o, fmt.Errorf("-connections: %q is not a number from 1 to 200", text)
+		}
+		o.connections = append(o.connections, n)
+	}
+	if o.program != "" { // the server runs in another directory
+		o.program, err = filepath.Abs(o.program)
+	}
+	return o, err
+}
+
+func main() {
+	o, err := parseFlags()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
+	// SIGPIPE as well: a reader of the report that goes away must not leave the server behind.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	err = run(ctx, o)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is a run.
+type bench struct {
+	options
+	world  *world
+	floors *floors
+	conn   *pgx.Conn // for what the bench itself wants to know of the database
+	server int       // process id
+	master int       // of the database's parent process
+	failed int       // errors so far
+	filled bool      // the sessions are many
+}
+
+func run(ctx context.Context, o options) (err error) {
+	dir, err := os.MkdirTemp("", "signet-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	progress("building the server, starting the database")
+	if o.program == "" {
+		if o.program, err = build(ctx, dir); err != nil {
+			return err
+		}
+	}
+	// No checkpoint falls into a run by itself: it would hit one cell and spare the next.
+	databaseURL, stop, err := storagetest.StartCluster(true, "shared_buffers=256MB", "max_wal_size=64GB", "checkpoint_timeout=1h")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	addr, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o}
+	if b.world, err = newWorld(ctx, databaseURL, addr, max(64, slices.Max(o.connections))); err != nil {
+		return err
+	}
+	defer b.world.store.Close()
+	if b.conn, err = pgx.Connect(ctx, databaseURL); err != nil {
+		return err
+	}
+	defer b.conn.Close(context.WithoutCancel(ctx))
+	if err := b.prepare(ctx, databaseURL); err != nil {
+		return err
+	}
+	running, err := b.start(ctx, dir, databaseURL)
+	if err != nil {
+		return err
+	}
+	defer running.stop()
+	b.server = running.cmd.Process.Pid
+	err = b.sections(ctx)
+	if err == nil && b.failed > 0 {
+		err = fmt.Errorf("%d requests failed; the end of the server's log:\n%s", b.failed, running.lastWords())
+	}
+	return err
+}
+
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+// prepare makes the sessions and the floors' table, and finds the database's processes.
+func (b *bench) prepare(ctx context.Context, databaseURL string) (err error) {
+	progress("making %d sessions", b.sessions)
+	if err := b.world.begin(ctx, b.sessions); err != nil {
+		return err
+	}
+	if b.floors, err = newFloors(ctx, databaseURL, b.conn); err != nil {
+		return err
+	}
+	// A connection is served by a child of the first process, whichever user they run as and wherever the data is.
+	var backend int
+	if err := b.conn.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&backend); err != nil {
+		return err
+	}
+	s, err := readStat(backend)
+	b.master = s.parent
+	return err
+}
+
+// start reports the machine, times the server's start, and leaves it running on the prepared database.
+func (b *bench) start(ctx context.Context, dir, databaseURL string) (*server, error) {
+	if err := b.reportMachine(ctx); err != nil {
+		return nil, err
+	}
+	const times = 3
+	settings := b.world.settings(databaseURL)
+	var embedded, existing []time.Duration
+	for i := range times {
+		s, err := startServer(ctx, b.program, dir, b.world.addr, "SIGNET_DATA_DIR="+filepath.Join(dir, strconv.Itoa(i)))
+		if err != nil {
+			return nil, err
+		}
+		s.stop()
+		embedded = append(embedded, s.startup)
+		if s, err = startServer(ctx, b.program, dir, b.world.addr, settings...); err != nil {
+			return nil, err
+		}
+		s.stop()
+		existing = append(existing, s.startup)
+	}
+	reportStartup(median(existing), median(embedded))
+	return startServer(ctx, b.program, dir, b.world.addr, settings...)
+}
+
+// sections measures everything and prints a table for each section.
+func (b *bench) sections(ctx context.Context) error {
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	all := map[string]scenario{
+		"refresh": b.world.refresh(b.floors), "introspect": b.world.introspect(b.floors),
+		"client_credentials": b.world.clientCredentials(), "password": b.world.password(),
+	}
+	var cells []*cell
+	for _, name := range b.scenarios {
+		for _, n := range b.connections {
+			if name != "" {
+				cells = append(cells, &cell{scenario: all[name], connections: n})
+			}
+		}
+	}
+	if err := b.measureAll(ctx, cells); err != nil {
+		return err
+	}
+	reportCells("Scenarios", cells)
+	if b.scale {
+		if err := b.measureScale(ctx); err != nil {
+			return err
+		}
+	}
+	if b.cleanup {
+		return b.measureCleanup(ctx)
+	}
+	return nil
+}
+
+// measureAll measures the cells, each as often as there are rounds.
+func (b *bench) measureAll(ctx context.Context, cells []*cell) error {
+	for range b.rounds {
+		for _, c := range cells {
+			if err := b.measure(ctx, c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// manyConnections is what scale and clean-up are measured with, among many sessions or few.
+const (
+	manyConnections = 16
+	fewSessions     = 10_000
+	manySessions    = 1_000_000
+	greatAge        = 1_000_000
+)
+
+// measureScale refreshes the same sessions alone, among a million others, and late in their life.
+func (b *bench) measureScale(ctx context.Context) error {
+	if err := b.world.begin(ctx, fewSessions); err != nil {
+		return err
+	}
+	named := func(name string) *cell {
+		s := b.world.refresh(b.floors)
+		s.name = name
+		return &cell{scenario: s, connections: manyConnections}
+	}
+	few, many, old := named("refresh, 10,000 sessions"), named("refresh, 1,000,000 sessions"), named("the same, each refreshed 1,000,000 times")
+	for _, part := range []struct {
+		cell    *cell
+		prepare func() error
+	}{
+		{few, func() error { return b.world.fill(ctx, b.conn, 0) }},
+		{many, func() error { return b.fillUp(ctx) }},
+		{old, func() error { return b.world.age(ctx, b.conn, greatAge) }},
+	} {
+		progress("preparing: %s", part.cell.scenario.name)
+		if err := errors.Join(part.prepare(), b.settle(ctx)); err != nil {
+			return err
+		}
+		if err := b.measureAll(ctx, []*cell{part.cell}); err != nil {
+			return err
+		}
+	}
+	reportCells("Scale", []*cell{few, many, old})
+	return nil
+}
+
+// fillUp makes the sessions many.
+func (b *bench) fillUp(ctx context.Context) error {
+	b.filled = true
+	return b.world.fill(ctx, b.conn, manySessions-len(b.world.sessions))
+}
+
+// measureCleanup refreshes among a million expired sessions that are left alone, and while they are being deleted.
+func (b *bench) measureCleanup(ctx context.Context) error {
+	progress("preparing: %d expired sessions", manySessions)
+	if !b.filled {
+		if err := errors.Join(b.world.begin(ctx, fewSessions), b.fillUp(ctx)); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(b.world.expire(ctx, b.conn), b.settle(ctx)); err != nil {
+		return err
+	}
+	s := b.world.refresh(nil)
+	s.floor, s.name = nil, "refresh, no clean-up"
+	idle := &cell{scenario: s, connections: manyConnections}
+	s.name = "refresh, during clean-up"
+	busy := &cell{scenario: s, connections: manyConnections}
+	if err := b.measureAll(ctx, []*cell{idle}); err != nil {
+		return err
+	}
+
+	type deletion struct {
+		rows int64
+		took time.Duration
+		err  error
+	}
+	cleaning, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan deletion, 1)
+	go func() {
+		began := time.Now()
+		rows, err := b.world.store.DeleteEndedSessions(cleaning, accessTTL)
+		ended <- deletion{rows, time.Since(began), err}
+	}()
+	err := b.measureAll(ctx, []*cell{busy})
+	var done deletion
+	select {
+	case done = <-ended: // on a fast machine with a long duration: the numbers are then of both
+	default:
+		stop()
+		done = <-ended
+	}
+	if err = errors.Join(err, ctx.Err()); err != nil {
+		return err
+	}
+	if done.err != nil && !errors.Is(done.err, context.Canceled) && cleaning.Err() == nil {
+		return done.err
+	}
+	reportCells("Clean-up", []*cell{idle, busy})
+	reportDeletion(done.rows, done.took, done.err == nil)
+	return nil
+}
+
+// settle makes the database what it is when it has been running for a while: statistics are there, and no page that a
+// refresh or its floor changes is due to be logged as a whole.
+func (b *bench) settle(ctx context.Context) error {
+	if err := execAll(ctx, b.conn, `VACUUM (ANALYZE)`, `CHECKPOINT`); err != nil {
+		return err
+	}
+	s := b.world.refresh(b.floors)
+	for _, pass := range []struct {
+		open  func() ([]step, func(), error)
+		count int
+	}{
+		{func() ([]step, func(), error) { return s.workers(ctx, b.world.addr, manyConnections) }, len(s.requests)},
+		{func() ([]step, func(), error) { return b.floors.update(ctx, manyConnections) }, floorRows},
+	} {
+		steps, closeAll, err := pass.open()
+		if err != nil {
+			return err
+		}
+		o := drive(ctx, steps, 0, (pass.count+manyConnections-1)/manyConnections)
+		closeAll()
+		if o.errors > 0 {
+			return fmt.Errorf("warming up: %w", o.sample)
+		}
+	}
+	return ctx.Err()
+}
+
+// cell is a scenario with a number of connections, and what came of it in each round.
+type cell struct {
+	scenario    scenario
+	connections int
+	rounds      []measured
+}
+
+// measured is what came of a cell in one round.
+type measured struct {
+	outcome
+	floor       outcome
+	floorUsed   usage
+	used        usage
+	rss, maxRSS int64
+}
+
+// measure runs the floor and then the scenario, so that a bad moment of the machine hits both.
+func (b *bench) measure(ctx context.Context, c *cell) error {
+	var m measured
+	if c.scenario.floor != nil {
+		steps, closeAll, err := c.scenario.floor(ctx, c.connections)
+		if err != nil {
+			return err
+		}
+		m.floor, m.floorUsed, err = b.timed(ctx, steps)
+		closeAll()
+		if err = errors.Join(err, m.floor.sample); err != nil {
+			return fmt.Errorf("the floor of %s: %w", c.scenario.name, err)
+		}
+	}
+	steps, closeAll, err := c.scenario.workers(ctx, b.world.addr, c.connections)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	if m.outcome, m.used, err = b.timed(ctx, steps); err != nil {
+		return err
+	}
+	if m.rss, m.maxRSS, err = memoryOf(b.server); err != nil {
+		return err
+	}
+	progress("%s, %d connections: %.0f/s", c.scenario.name, c.connections, m.perSecond())
+	if m.errors > 0 {
+		b.failed += m.errors
+		progress("  %d ERRORS, such as: %v", m.errors, m.sample)
+	}
+	c.rounds = append(c.rounds, m)
+	return nil
+}
+
+// timed repeats the steps for the duration, after a tenth of it that does not count, and returns what that used up.
+func (b *bench) timed(ctx context.Context, steps []step) (o outcome, used usage, err error) {
+	warmUp := drive(ctx, steps, b.duration/10, 0)
+	before, err := b.usage(ctx)
+	if err != nil {
+		return o, used, err
+	}
+	o = drive(ctx, steps, b.duration, 0)
+	if o.errors += warmUp.errors; o.sample == nil {
+		o.sample = warmUp.sample
+	}
+	after, err := b.usage(ctx)
+	return o, after.minus(before), errors.Join(err, ctx.Err())
+}
+
+// usage is what was used up so far.
+type usage struct {
+	server, database, load time.Duration // of CPU time
+	machine                time.Duration // of CPU time, by whomever
+	wal                    int64         // bytes
+	updates, hot           int64         // of sessions
+}
+
+func (b *bench) usage(ctx context.Context) (u usage, err error) {
+	// The database's count of updates is a second behind, or more; for the share of HOT ones that does not matter.
+	if err = b.conn.QueryRow(ctx, `
+		SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, n_tup_upd, n_tup_hot_upd
+		FROM pg_stat_user_tables WHERE relname = 'sessions'`).Scan(&u.wal, &u.updates, &u.hot); err != nil {
+		return u, err
+	}
+	if u.server, err = cpuOf(b.server); err != nil {
+		return u, fmt.Errorf("the server is gone: %w", err)
+	}
+	if u.database, err = cpuOfTree(b.master); err != nil {
+		return u, err
+	}
+	if u.load, err = cpuOfSelf(); err != nil {
+		return u, err
+	}
+	u.machine, err = cpuOfMachine()
+	return u, err
+}
+
+func (u usage) minus(v usage) usage {
+	return usage{
+		u.server - v.server, u.database - v.database, u.load - v.load, u.machine - v.machine,
+		u.wal - v.wal, u.updates - v.updates, u.hot - v.hot,
+	}
+}
