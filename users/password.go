@@ -24,9 +24,10 @@ const (
 	// bcryptLimit is how much of a password bcrypt looks at, in bytes.
 	bcryptLimit = 72
 
-	// queuePerCore is how many logins may wait for one core; at some 40 ms each the last one waits under three seconds.
+	// queuePerCore is how many logins may wait for one core: at some 40 ms each the last one waits three seconds, and longer
+	// where cores are slow or shared. None waits longer than the timeout.
 	queuePerCore = 64
-	queueTimeout = 5 * time.Second
+	queueTimeout = 10 * time.Second
 )
 
 // ErrOverloaded says that more passwords are waiting to be checked than could be in reasonable time.

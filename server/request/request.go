@@ -83,6 +83,7 @@ func Handle(log *slog.Logger, observe func(route, method string, status int, too
 func (i *Info) log(c *gin.Context, log *slog.Logger, took time.Duration) {
 	level := slog.LevelDebug
 	switch {
+	case c.FullPath() == "/readyz": // asked every few seconds; who waits for what is said once, at the start
 	case c.Writer.Status() >= http.StatusInternalServerError:
 		level = slog.LevelError
 	case c.FullPath() == "/token" || c.FullPath() == "/revoke":

@@ -1,6 +1,10 @@
 package postgres
 
-import "context"
+import (
+	"context"
+
+	"github.com/google/uuid"
+)
 
 // Run is run, for the tests of what it repeats.
 func Run(ctx context.Context, repeatable bool, f func(ctx context.Context) (int, error)) (int, error) {
@@ -10,4 +14,9 @@ func Run(ctx context.Context, repeatable bool, f func(ctx context.Context) (int,
 	}
 	defer s.Close()
 	return run(ctx, s, repeatable, f)
+}
+
+// QueryText puts a statement of one text column among those that are gathered.
+func (s *Store) QueryText(ctx context.Context, session uuid.UUID, sql string, args ...any) (string, error) {
+	return s.questions.queryRow(ctx, session, sql, args...)
 }

@@ -1,90 +1,101 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// maxGathered is how many questions go to the database together at the most.
+// maxGathered is how many statements go to the database together at the most.
 const maxGathered = 64
 
-// gatherer puts the questions of many requests into few round trips: while an asker waits for the database, the questions
-// that come in wait for the asker, and go out together. It waits for nothing else, so that a question that comes alone
-// goes out alone and at once. Each is a statement with a snapshot of its own, taken after it was put.
-type gatherer struct {
-	pool      *pgxpool.Pool
-	questions chan question
-	closed    chan struct{}
-	askers    sync.WaitGroup
+// gatherer puts the statements of many requests, each of one row or none, into few round trips: while a sender waits for the
+// database, the statements that come in wait for a sender, and go out together. It waits for nothing else, so that a statement
+// that comes alone goes out alone and at once.
+//
+// What goes out together is one transaction, so that a single commit makes all of it durable; nothing is answered before
+// that. Each statement still has a snapshot of its own, taken after it was asked for. Sent in the order of the sessions
+// that they are about, the statements of two senders lock their rows in the same order.
+type gatherer[T any] struct {
+	pool    *pgxpool.Pool
+	read    func(pgx.Row) (T, error)
+	pending chan statement[T]
+	closed  chan struct{}
+	close   func() // may be called again
+	senders sync.WaitGroup
 }
 
-// question is a query for one text.
-type question struct {
-	ctx    context.Context //nolint:containedctx // it is the asking request's, and travels with the question
-	sql    string
-	args   []any
-	answer chan<- answer // with room for it
+// statement is what one request wants from the database.
+type statement[T any] struct {
+	ctx     context.Context //nolint:containedctx // it is the request's, and travels with it
+	session uuid.UUID
+	sql     string
+	args    []any
+	answer  chan<- answer[T] // with room for it
 }
 
-type answer struct {
-	text  string
-	found bool
-	err   error
+// answer is the row of a statement; the error is pgx.ErrNoRows if there is none.
+type answer[T any] struct {
+	row T
+	err error
 }
 
 var errClosed = errors.New("the database is closed")
 
-func newGatherer(pool *pgxpool.Pool) *gatherer {
-	g := &gatherer{pool: pool, questions: make(chan question), closed: make(chan struct{})}
-	for range runtime.GOMAXPROCS(0) {
-		g.askers.Go(g.run)
+func newGatherer[T any](pool *pgxpool.Pool, read func(pgx.Row) (T, error)) *gatherer[T] {
+	g := &gatherer[T]{pool: pool, read: read, pending: make(chan statement[T]), closed: make(chan struct{})}
+	// While some senders wait for a commit to become durable, others gather.
+	for range 2 * runtime.GOMAXPROCS(0) {
+		g.senders.Go(g.run)
 	}
+	g.close = sync.OnceFunc(func() {
+		close(g.closed)
+		g.senders.Wait()
+	})
 	return g
 }
 
-func (g *gatherer) close() {
-	close(g.closed)
-	g.askers.Wait()
-}
-
-// ask puts a question and waits for its answer: the text of the one row, or found is false.
-func (g *gatherer) ask(ctx context.Context, sql string, args ...any) (text string, found bool, err error) {
-	answers := make(chan answer, 1)
+// queryRow runs the statement about the session and returns its row, or pgx.ErrNoRows.
+func (g *gatherer[T]) queryRow(ctx context.Context, session uuid.UUID, sql string, args ...any) (row T, err error) {
+	answers := make(chan answer[T], 1)
 	select {
-	case g.questions <- question{ctx, sql, args, answers}:
+	case g.pending <- statement[T]{ctx, session, sql, args, answers}:
 	case <-ctx.Done():
-		return "", false, ctx.Err()
+		return row, ctx.Err()
 	case <-g.closed:
-		return "", false, errClosed
+		return row, errClosed
 	}
 	select {
 	case a := <-answers:
-		return a.text, a.found, a.err
+		return a.row, a.err
 	case <-ctx.Done():
-		return "", false, ctx.Err()
+		return row, ctx.Err()
 	}
 }
 
-// run is one asker.
-func (g *gatherer) run() {
-	gathered := make([]question, 0, maxGathered)
+// run is one sender.
+func (g *gatherer[T]) run() {
+	gathered := make([]statement[T], 0, maxGathered)
 	for {
 		select {
 		case <-g.closed:
 			return
-		case q := <-g.questions:
-			gathered = append(gathered[:0], q)
+		case st := <-g.pending:
+			gathered = append(gathered[:0], st)
 		}
 	more:
 		for len(gathered) < maxGathered {
 			select {
-			case q := <-g.questions:
-				gathered = append(gathered, q)
+			case st := <-g.pending:
+				gathered = append(gathered, st)
 			default:
 				break more
 			}
@@ -93,25 +104,52 @@ func (g *gatherer) run() {
 	}
 }
 
-// send asks the gathered questions in one round trip. Where that fails for one of them, those behind it share its error, and
-// are asked again by whoever put them.
-func (g *gatherer) send(gathered []question) {
-	ctx := context.WithoutCancel(gathered[0].ctx) // one request that goes away does not take the others' answers along
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+// send runs the gathered statements together. Where that fails for the sake of one of them, and so took no effect, each is
+// run again by itself.
+func (g *gatherer[T]) send(gathered []statement[T]) {
+	slices.SortFunc(gathered, func(a, b statement[T]) int { return bytes.Compare(a.session[:], b.session[:]) })
+	answers, err := g.sendBatch(gathered)
+	var refused *pgconn.PgError
+	if len(gathered) > 1 && errors.As(err, &refused) {
+		for i := range gathered {
+			alone, err := g.sendBatch(gathered[i : i+1])
+			if err != nil {
+				alone = []answer[T]{{err: err}}
+			}
+			gathered[i].answer <- alone[0]
+		}
+		return
+	}
+	for i, st := range gathered {
+		if err != nil {
+			st.answer <- answer[T]{err: err}
+		} else {
+			st.answer <- answers[i]
+		}
+	}
+}
+
+// sendBatch runs the statements in one transaction and one round trip.
+func (g *gatherer[T]) sendBatch(gathered []statement[T]) (answers []answer[T], err error) {
+	// A request that goes away does not take the others' answers along.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(gathered[0].ctx), statementTimeout)
 	defer cancel()
 	var batch pgx.Batch
-	for _, q := range gathered {
-		batch.Queue(q.sql, q.args...)
+	for _, st := range gathered {
+		batch.Queue(st.sql, st.args...)
 	}
 	results := g.pool.SendBatch(ctx, &batch)
-	defer results.Close()
-	for _, q := range gathered {
-		var a answer
-		a.err = results.QueryRow().Scan(&a.text)
-		a.found = a.err == nil
-		if errors.Is(a.err, pgx.ErrNoRows) {
-			a.err = nil
+	answers = make([]answer[T], len(gathered))
+	for i := range answers {
+		answers[i].row, answers[i].err = g.read(results.QueryRow())
+		if e := answers[i].err; e != nil && !errors.Is(e, pgx.ErrNoRows) {
+			err = e
+			break
 		}
-		q.answer <- a
 	}
+	// The commit is behind the last result: only now is anything true.
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	return answers, err
 }

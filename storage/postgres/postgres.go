@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"signet/audit"
+	"signet/tokens"
 )
 
 const (
@@ -33,8 +34,9 @@ const (
 
 // Store implements the stores of the domain packages on one PostgreSQL database.
 type Store struct {
-	pool     *pgxpool.Pool
-	gatherer *gatherer
+	pool      *pgxpool.Pool
+	rotations *gatherer[tokens.Grant]
+	questions *gatherer[string]
 }
 
 // Open prepares a pool for the database at the URL, or in keyword=value form, and does not connect yet. The tracer may be nil.
@@ -58,13 +60,19 @@ func Open(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (*Sto
 	if err != nil {
 		return nil, err
 	}
-	return &Store{pool: pool, gatherer: newGatherer(pool)}, nil
+	return &Store{pool: pool, rotations: newGatherer(pool, readGrant), questions: newGatherer(pool, readText)}, nil
 }
 
 // Close waits for connections in use and closes the pool.
 func (s *Store) Close() {
-	s.gatherer.close()
+	s.rotations.close()
+	s.questions.close()
 	s.pool.Close()
+}
+
+func readText(row pgx.Row) (text string, err error) {
+	err = row.Scan(&text)
+	return text, err
 }
 
 // Ping asks the database for a sign of life.

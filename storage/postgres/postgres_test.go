@@ -152,6 +152,20 @@ func (w *watcher) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Tra
 
 func (w *watcher) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
+// Statements that are gathered go out as a batch, one that comes alone as a batch of one.
+
+func (w *watcher) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+
+func (w *watcher) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.statements = append(w.statements, data.SQL)
+}
+
+func (w *watcher) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
 // seen returns the statements since the last time.
 func (w *watcher) seen() []string {
 	w.mu.Lock()

@@ -35,7 +35,7 @@ var createSession = recording(`
 
 // CreateSession implements tokens.Store.
 func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.Event) (tokens.Grant, error) {
-	g, found, err := one(ctx, s, readGrant, createSession, with(e, pgx.NamedArgs{
+	g, found, err := one(ctx, s, func(row pgx.CollectableRow) (tokens.Grant, error) { return readGrant(row) }, createSession, with(e, pgx.NamedArgs{
 		"id": [16]byte(n.ID), "client": n.ClientID, "client_epoch": n.ClientEpoch, "user": n.UserID, "user_epoch": n.UserEpoch,
 		"scope": list(n.Scope), "audience": list(n.Audience), "digest": n.SecretDigest, "idle": n.IdleTTL, "ttl": n.TTL,
 		"address": n.Address, "user_agent": n.UserAgent,
@@ -46,7 +46,7 @@ func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.
 	return g, err
 }
 
-func readGrant(row pgx.CollectableRow) (g tokens.Grant, err error) {
+func readGrant(row pgx.Row) (g tokens.Grant, err error) {
 	err = row.Scan(&g.UserID, (*[]string)(&g.Scope), &g.Audience, &g.Now, &g.End)
 	return g, err
 }
@@ -74,9 +74,8 @@ func (s *Store) Rotate(ctx context.Context, u tokens.Use, e *audit.Event) (token
 		sql = rotateRecording
 		args = append(args, e.ID, string(e.Type), e.Actor, e.ClientID, e.UserID, e.SessionID, e.Address, e.RequestID, e.Detail)
 	}
-	g, err := run(ctx, s, u.Repeatable, func(ctx context.Context) (g tokens.Grant, err error) {
-		err = s.pool.QueryRow(ctx, sql, args...).Scan(&g.UserID, (*[]string)(&g.Scope), &g.Audience, &g.Now, &g.End)
-		return g, err
+	g, err := run(ctx, s, u.Repeatable, func(ctx context.Context) (tokens.Grant, error) {
+		return s.rotations.queryRow(ctx, u.Session, sql, args...)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return g, false, nil
@@ -154,11 +153,13 @@ func activeQuery(t tokens.AccessToken) (sql string, args []any) {
 // AccessTokenActive implements tokens.Store.
 func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (username string, ok bool, err error) {
 	sql, args := activeQuery(t)
-	a, err := run(ctx, s, true, func(ctx context.Context) (answer, error) {
-		text, found, err := s.gatherer.ask(ctx, sql, args...)
-		return answer{text: text, found: found}, err
+	username, err = run(ctx, s, true, func(ctx context.Context) (string, error) {
+		return s.questions.queryRow(ctx, t.SessionID, sql, args...)
 	})
-	return a.text, a.found && err == nil, err
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", false, nil
+	}
+	return username, err == nil, err
 }
 
 // RevokeAccessToken implements tokens.Store.

@@ -1,0 +1,81 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"signet/storage/storagetest"
+)
+
+// batches counts round trips and the statements in them.
+type batches struct {
+	watcher
+	roundTrips int
+}
+
+func (b *batches) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.roundTrips++
+	return ctx
+}
+
+// Many statements at once share round trips, each gets its own answer, and one that the database refuses harms none of those
+// that went out with it.
+func TestGathering(t *testing.T) {
+	t.Parallel()
+	var b batches
+	s := open(t, storagetest.Postgres(t), &b)
+	b.seen()
+	const askers = 400
+	var asking sync.WaitGroup
+	for i := range askers {
+		asking.Go(func() {
+			switch i % 10 {
+			case 0:
+				_, err := s.QueryText(t.Context(), uuid.New(), `SELECT (1 / $1::int)::text`, 0)
+				var refused *pgconn.PgError
+				if !errors.As(err, &refused) || refused.Code != "22012" {
+					t.Errorf("a division by zero got %v", err)
+				}
+			case 1:
+				if _, err := s.QueryText(t.Context(), uuid.New(), `SELECT 'x' WHERE $1::int = 0`, i); !errors.Is(err, pgx.ErrNoRows) {
+					t.Errorf("no row got %v", err)
+				}
+			default:
+				want := fmt.Sprint(i)
+				if got, err := s.QueryText(t.Context(), uuid.New(), `SELECT $1::int::text`, i); got != want || err != nil {
+					t.Errorf("asked for %s, got %q, %v", want, got, err)
+				}
+			}
+		})
+	}
+	asking.Wait()
+	if b.roundTrips == 0 || len(b.seen()) < askers {
+		t.Errorf("%d round trips", b.roundTrips)
+	}
+}
+
+// A statement whose request went away, or that comes after the end, is answered at once.
+func TestGatheringEnds(t *testing.T) {
+	t.Parallel()
+	s := open(t, storagetest.Postgres(t), nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := s.QueryText(ctx, uuid.New(), `SELECT pg_sleep(2)::text`); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
+		t.Errorf("got %v after %s", err, time.Since(began))
+	}
+	s.Close()
+	if _, err := s.QueryText(t.Context(), uuid.New(), `SELECT 'x'`); err == nil {
+		t.Error("a closed database answered")
+	}
+}
