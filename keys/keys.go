@@ -178,7 +178,7 @@ func (s *Service) Follow(ctx context.Context) {
 		rows, now, err := s.reload(ctx)
 		if err == nil {
 			if k := currentOf(rows); k != nil && k.Algorithm != HS256 && now.Sub(k.ActiveFrom) >= s.cfg.RotateEvery {
-				_, err = s.Rotate(ctx, audit.Origin{Actor: "server"})
+				_, err = s.rotate(ctx, rows, audit.Origin{Actor: "server"})
 			}
 		}
 		if err != nil && ctx.Err() == nil {
@@ -194,6 +194,11 @@ func (s *Service) Rotate(ctx context.Context, o audit.Origin) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
+	return s.rotate(ctx, rows, o)
+}
+
+// rotate rotates if the current key is still that of the rows.
+func (s *Service) rotate(ctx context.Context, rows []Key, o audit.Origin) (Key, error) {
 	current := currentOf(rows)
 	if current == nil { // the server never ran: what it would make first is as new as can be
 		if err := s.Load(ctx); err != nil {

@@ -65,23 +65,30 @@ func New(cfg Config, db Database, c *clients.Service, u *users.Service, t *token
 // Public returns the handler of the public listener.
 func (s *Server) Public() http.Handler {
 	r := s.router()
+	if len(s.cfg.CORSOrigins) > 0 {
+		r.Use(fromBrowsers(s.cfg.CORSOrigins))
+	}
 	s.oauth.Routes(r)
 	s.health(r)
-	if len(s.cfg.CORSOrigins) == 0 {
-		return r
-	}
-	fromBrowsers := cors.New(cors.Options{
-		AllowedOrigins: s.cfg.CORSOrigins, AllowedMethods: []string{http.MethodPost},
+	return r
+}
+
+// fromBrowsers lets scripts of the origins call /token and /revoke (Fetch standard, CORS protocol).
+func fromBrowsers(allowed []string) gin.HandlerFunc {
+	protocol := cors.New(cors.Options{
+		AllowedOrigins: allowed, AllowedMethods: []string{http.MethodPost},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "X-Request-Id"},
 		ExposedHeaders: []string{"Retry-After", "WWW-Authenticate", "X-Request-Id"}, MaxAge: 600,
-	}).Handler(r)
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.URL.Path == "/token" || req.URL.Path == "/revoke" {
-			fromBrowsers.ServeHTTP(w, req)
+	})
+	return func(c *gin.Context) {
+		if path := c.Request.URL.Path; path != "/token" && path != "/revoke" {
 			return
 		}
-		r.ServeHTTP(w, req)
-	})
+		protocol.HandlerFunc(c.Writer, c.Request)
+		if c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != "" {
+			c.Abort() // a preflight, which is answered
+		}
+	}
 }
 
 // Management returns the handler of the management listener.

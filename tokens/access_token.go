@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -27,10 +29,19 @@ type accessClaims struct {
 	jwt.Claims `json:"-"` // never asked: these claims are judged by the database's clock, in Introspect and Revoke
 }
 
-// complete tells whether the claims are all there and are this issuer's. A token is judged further only then.
+// complete tells whether the claims are all there, within bounds, and this issuer's. A token is judged further only then:
+// with HS256 others hold the key as well, and may have signed what no database takes for an argument.
 func (c *accessClaims) complete(issuer string) bool {
-	return c.Issuer == issuer && c.Subject != "" && len(c.Audience) > 0 && c.ID != "" && c.ClientID != "" &&
-		c.IssuedAt > 0 && c.ExpiresAt > c.IssuedAt
+	return c.Issuer == issuer && c.Subject != "" && len(c.Audience) > 0 && storable(c.ID) && storable(c.ClientID) &&
+		c.IssuedAt > 0 && c.ExpiresAt > c.IssuedAt && c.ExpiresAt < maxTime
+}
+
+// maxTime is far beyond the expiry of any token, in seconds since 1970.
+const maxTime = 1 << 36
+
+// storable tells whether a database could hold s.
+func storable(s string) bool {
+	return s != "" && len(s) <= 1024 && utf8.ValidString(s) && !strings.Contains(s, "\x00")
 }
 
 // Audience is an aud claim: in JSON a single one is a plain string (RFC 7519 section 4.1.3).

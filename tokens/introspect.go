@@ -78,9 +78,10 @@ func (s *Service) readAccess(ctx context.Context, token string) (v verified, ok 
 		v.token.ClientEpoch, ok = clientTokenEpoch(claims.ID)
 		ok = ok && claims.Subject == claims.ClientID
 	} else {
-		v.token.UserID = claims.Subject
-		v.token.SessionID, err = uuid.Parse(claims.SessionID)
-		ok = err == nil && v.token.SessionID != uuid.Nil
+		session, sessionErr := uuid.Parse(claims.SessionID)
+		user, userErr := uuid.Parse(claims.Subject)
+		v.token.SessionID, v.token.UserID = session, user.String()
+		ok = sessionErr == nil && userErr == nil && session != uuid.Nil
 	}
 	if !ok {
 		return verified{}, false, nil

@@ -45,7 +45,7 @@ func (s *Service) Authenticate(ctx context.Context, username, password, clientID
 		return User{}, err
 	}
 	if wait > 0 {
-		return User{}, &ThrottledError{RetryAfter: wait}
+		return User{}, s.throttled(wait)
 	}
 	var u User
 	if candidate != nil {
@@ -62,7 +62,7 @@ func (s *Service) Authenticate(ctx context.Context, username, password, clientID
 		return User{}, err
 	}
 	if wait > 0 {
-		return User{}, &ThrottledError{RetryAfter: wait}
+		return User{}, s.throttled(wait)
 	}
 	if rehash != "" {
 		if err := s.store.Rehash(ctx, u.ID, u.PasswordHash, rehash); err != nil {
@@ -70,6 +70,11 @@ func (s *Service) Authenticate(ctx context.Context, username, password, clientID
 		}
 	}
 	return u, nil
+}
+
+// throttled bounds the wait by the window: a database counts from when a transaction began, which may then have waited.
+func (s *Service) throttled(wait time.Duration) error {
+	return &ThrottledError{RetryAfter: min(wait, s.cfg.Window)}
 }
 
 // lookup returns the name to look up: nothing for what cannot be a username, and a database may refuse to compare with.
@@ -93,7 +98,7 @@ func (s *Service) fail(ctx context.Context, a Attempt, userID, clientID string, 
 		return err
 	}
 	if wait > 0 {
-		return &ThrottledError{RetryAfter: wait}
+		return s.throttled(wait)
 	}
 	failed.Log(ctx, s.log)
 	return ErrBadCredentials

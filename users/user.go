@@ -97,7 +97,8 @@ func New(store Store, cfg Config, log *slog.Logger) *Service {
 // Canonical returns the form of a username under which it is unique: without regard to case and to how its characters
 // are composed.
 func Canonical(username string) string {
-	return norm.NFC.String(cases.Fold().String(norm.NFC.String(username)))
+	// Lower case first: a few letters fold to their upper case, and only from the lower one.
+	return norm.NFC.String(cases.Fold().String(strings.ToLower(norm.NFC.String(username))))
 }
 
 func validUsername(s string) bool {

@@ -209,7 +209,7 @@ func TestOneStatement(t *testing.T) {
 // Refreshes update rows in place, so that no index grows with them.
 func TestRotationsAreHOT(t *testing.T) {
 	t.Parallel()
-	const sessions, rotations = 500, 12
+	const sessions, rotations = 2000, 5
 	url := storagetest.Postgres(t)
 	s := open(t, url, nil)
 	rotateAll(t, s, addSessions(t, s, sessions), 0, rotations)

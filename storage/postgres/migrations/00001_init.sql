@@ -50,7 +50,7 @@ CREATE TABLE sessions (
     idle_expires_at timestamptz NOT NULL,
     address         text        NOT NULL, -- of the last use
     user_agent      text        NOT NULL  -- likewise
-) WITH (fillfactor = 50);
+) WITH (fillfactor = 40);
 CREATE INDEX sessions_user_id ON sessions (user_id);
 CREATE INDEX sessions_client_id ON sessions (client_id);
 

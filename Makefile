@@ -1,0 +1,63 @@
+# Everything a contributor runs. `make` alone lists it.
+
+GO        ?= go
+PKGS      ?= ./...
+RACE      ?= -race
+TESTFLAGS ?=
+FUZZTIME  ?= 20s
+BENCH     ?=
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+GOLANGCI_VERSION := v2.15.0
+TOOLS            := $(CURDIR)/bin/tools-$(GOLANGCI_VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help dev test fuzz bench build lint fmt clean
+
+help: ## List what there is to make
+	@echo 'make TARGET [NAME=VALUE …]'
+	@echo
+	@sed -n 's/^\([.a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@echo
+	@echo 'For example: make test PKGS=./tokens/... RACE= TESTFLAGS="-v -run Rotation"'
+
+dev: ## Run Signet with a demo client and user; nothing to set up
+	$(GO) run ./cmd/signet dev
+
+test: ## Run all tests; finds or installs PostgreSQL (PKGS, RACE, TESTFLAGS)
+	@scripts/need postgres
+	@race='$(RACE)'; \
+	if [ -n "$$race" ] && ! scripts/need cc; then race=; fi; \
+	set -x; $(GO) test $$race $(TESTFLAGS) $(PKGS)
+
+fuzz: ## Run each fuzz target for FUZZTIME (20s) (PKGS)
+	@set -e; \
+	targets=$$($(GO) test -list '^Fuzz' $(PKGS) | awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2 ":" name[i]; n = 0 }'); \
+	for t in $$targets; do \
+		echo "== $$t"; \
+		$(GO) test -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime $(FUZZTIME) "$${t%:*}"; \
+	done
+
+bench: ## Measure it under load (BENCH: flags; BENCH=-h lists them)
+	$(GO) run ./cmd/bench $(BENCH)
+
+build: ## Build the static binary bin/signet (VERSION)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/signet ./cmd/signet
+
+lint: $(TOOLS)/golangci-lint ## Check formatting and style; the first time builds the linter, in some minutes
+	$(TOOLS)/golangci-lint run
+
+fmt: $(TOOLS)/golangci-lint ## Format the code
+	$(TOOLS)/golangci-lint fmt
+
+clean: ## Delete what was built
+	rm -rf bin
+	$(GO) clean -testcache
+
+.env: ## Write the settings of docker-compose.yml, with fresh secrets
+	@umask 077; random() { head -c 32 /dev/urandom | base64 | tr '+/' '-_'; }; \
+	sed -e "s|^SIGNET_SECRET=$$|&$$(random)|" -e "s|^POSTGRES_PASSWORD=$$|&$$(random)|" .env.example >.env
+	@echo 'Wrote .env; next: docker compose up'
+
+$(TOOLS)/golangci-lint:
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)

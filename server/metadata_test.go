@@ -1,0 +1,70 @@
+package server_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+)
+
+func TestMetadata(t *testing.T) {
+	for name, c := range map[string]struct{ issuer, path string }{
+		"of an issuer without a path": {issuer, "/.well-known/oauth-authorization-server"},
+		"of an issuer with a path":    {"https://example.com/auth", "/.well-known/oauth-authorization-server/auth"},
+		"of a loopback issuer":        {"http://localhost:8080", "/.well-known/oauth-authorization-server"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, r *replica) {
+				// The issuer is the configured one, whatever the request says.
+				a := r.get(t, c.path, header("X-Forwarded-Host", "evil.example.com"), header("X-Forwarded-Proto", "http"),
+					header("Forwarded", "host=evil.example.com"), func(req *http.Request) { req.Host = "evil.example.com" })
+				a.want(t, http.StatusOK, "")
+				if got := a.header.Get("Content-Type"); got != "application/json" {
+					t.Errorf("Content-Type is %q", got)
+				}
+				if a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("X-Request-Id") == "" {
+					t.Errorf("the headers of every answer are missing: %v", a.header)
+				}
+				if got := a.header.Get("Access-Control-Allow-Origin"); got != "*" {
+					t.Errorf("Access-Control-Allow-Origin is %q: scripts could not read it", got)
+				}
+				methods := []any{"client_secret_basic", "client_secret_post", "none"}
+				equal(t, "the document", a.json, map[string]any{
+					"issuer": c.issuer, "token_endpoint": c.issuer + "/token", "jwks_uri": c.issuer + "/.well-known/jwks.json",
+					"scopes_supported": []any{"signet:admin", "signet:account"}, "response_types_supported": []any{},
+					"grant_types_supported":                 []any{"password", "refresh_token", "client_credentials"},
+					"token_endpoint_auth_methods_supported": methods,
+					"revocation_endpoint":                   c.issuer + "/revoke", "revocation_endpoint_auth_methods_supported": methods,
+					"introspection_endpoint":                        c.issuer + "/introspect",
+					"introspection_endpoint_auth_methods_supported": methods[:2],
+				})
+			}, func(s *settings) { s.issuer = c.issuer })
+		})
+	}
+}
+
+// Forwarded headers have no say in a token's issuer either.
+func TestIssuerOfTokens(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		c := r.app(t, "app")
+		a := r.post(t, "/token", c, form("grant_type", "client_credentials"), header("X-Forwarded-Host", "evil.example.com"),
+			func(req *http.Request) { req.Host = "evil.example.com" }).issued(t)
+		_, claims := decode(t, a.text("access_token"))
+		if claims["iss"] != issuer || claims["aud"] != issuer {
+			t.Errorf("iss is %v, aud %v", claims["iss"], claims["aud"])
+		}
+	}, func(s *settings) { s.proxies = loopback })
+}
+
+// The documents are read by machines that may not keep them for long: they have to be what they were a second ago.
+func TestDocumentsAreStable(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		for _, path := range []string{"/.well-known/jwks.json", "/.well-known/oauth-authorization-server"} {
+			first := r.get(t, path)
+			if !json.Valid([]byte(first.body)) || r.get(t, path).body != first.body {
+				t.Errorf("%s is answered differently each time", path)
+			}
+			// A client that is used to sending credentials everywhere is served all the same.
+			r.get(t, path, header("Authorization", "Bearer x")).want(t, http.StatusOK, "")
+		}
+	})
+}
