@@ -181,7 +181,7 @@ func TestOverload(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		turnedAway := make(chan answer, 1)
-		together(t, 400, func(i int) (answer, error) {
+		together(t, 400, func(int) (answer, error) {
 			body, auth := as(c, form("grant_type", "password", "username", "nobody", "password", password))
 			a, err := r.try(r.request(ctx, "/token", body, auth))
 			if err != nil {

@@ -97,7 +97,8 @@ func TestServeAndShutdown(t *testing.T) {
 	}
 	s.stop()
 	s.ended(t)
-	if _, err := c.Get("http://" + s.address() + "/livez"); err == nil {
+	if res, err := c.Get("http://" + s.address() + "/livez"); err == nil {
+		_ = res.Body.Close()
 		t.Error("it still answers")
 	}
 	c.CloseIdleConnections()
@@ -165,8 +166,7 @@ func TestShutdownDrains(t *testing.T) {
 // Serve returns what made it stop, where that was not the caller.
 func TestServeTellsOfAFailure(t *testing.T) {
 	leakFree(t)
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
+	ctx := t.Context()
 	l, err := server.Listen(ctx, "127.0.0.1:0", "", "", "")
 	check(t, err)
 	check(t, l.Public.Close())
@@ -223,7 +223,7 @@ func TestTLS(t *testing.T) {
 	writeCertificate(t, dir, "one")
 	s := serve(t, nil, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	shown := func() string {
-		conn, err := tls.Dial("tcp", s.address(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // who it is, is what is asked
+		conn, err := tls.Dial("tcp", s.address(), &tls.Config{InsecureSkipVerify: true})
 		check(t, err)
 		defer conn.Close()
 		return conn.ConnectionState().PeerCertificates[0].Subject.CommonName
@@ -231,14 +231,14 @@ func TestTLS(t *testing.T) {
 	if got := shown(); got != "one" {
 		t.Errorf("it shows the certificate %q", got)
 	}
-	c := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // likewise
+	c := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	res, err := c.Get("https://" + s.address() + "/livez")
 	check(t, err)
 	_ = res.Body.Close()
 	if res.StatusCode != http.StatusOK || res.ProtoMajor != 2 {
 		t.Errorf("got %d over %s, want 200 over HTTP/2", res.StatusCode, res.Proto)
 	}
-	if _, err := tls.Dial("tcp", s.address(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil { //nolint:gosec // likewise
+	if _, err := tls.Dial("tcp", s.address(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
 		t.Error("TLS 1.1 is spoken")
 	}
 

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-crypt/crypt/algorithm/argon2"
 	"github.com/go-crypt/crypt/algorithm/bcrypt"
@@ -127,10 +128,10 @@ func TestNobodysHash(t *testing.T) {
 	if _, ok := digest.(*argon2.Digest); !ok || !strings.HasPrefix(h.dummy, h.current) {
 		t.Errorf("%T, %q", digest, h.dummy)
 	}
-	real, err := h.hash(t.Context(), "correct horse")
+	genuine, err := h.hash(t.Context(), "correct horse")
 	check(t, err)
-	if len(real) != len(h.dummy) {
-		t.Errorf("the stand-in %q is not of the form of %q", h.dummy, real)
+	if len(genuine) != len(h.dummy) {
+		t.Errorf("the stand-in %q is not of the form of %q", h.dummy, genuine)
 	}
 	for _, password := range []string{"", "correct horse", strings.Repeat("A", 43)} {
 		if ok, anew, err := h.verify(t.Context(), "", password); ok || anew != "" || err != nil {
@@ -238,7 +239,7 @@ func TestOneAnswerForEveryFailure(t *testing.T) {
 		if store.failures != 1 || store.cleared != 0 {
 			t.Errorf("%s: %d failures were counted, %d times cleared", name, store.failures, store.cleared)
 		}
-		if strings.ContainsAny(store.asked, "\x00\xff") {
+		if strings.Contains(store.asked, "\x00") || !utf8.ValidString(store.asked) {
 			t.Errorf("%s: the database was asked for %q", name, store.asked)
 		}
 	}
