@@ -149,8 +149,14 @@ func (c *Client) Validate() error {
 	return c.validateReach()
 }
 
+// maxTokenContent bounds what of the metadata goes into each access token, in bytes: headers have to hold it.
+const maxTokenContent = 6 << 10
+
 // validateReach checks what the client may reach: scope, audience and addresses.
 func (c *Client) validateReach() error {
+	if n := len(c.Scope.String()) + len(strings.Join(c.Audience, " ")); n > maxTokenContent {
+		return invalid("scope", "and audience go into each access token, and with %d bytes are too long together; the most is %d", n, maxTokenContent)
+	}
 	if _, err := ParseScope(c.Scope.String()); err != nil {
 		return invalid("scope", "%v", err)
 	}

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"golang.org/x/sync/singleflight"
 
 	"signet/audit"
 )
@@ -41,8 +41,8 @@ const (
 	pollInterval = 10 * time.Second
 	// retireMargin covers the replicas that sign with a retired key until their next poll, and differing clocks.
 	retireMargin = time.Minute
-	// reloadPause bounds how often a token with an unknown key may make a replica look for new keys.
-	reloadPause = time.Second
+	// reloadPause bounds how often tokens with unknown keys may make a replica look for new keys. Such a token waits for it.
+	reloadPause = 200 * time.Millisecond
 )
 
 // ErrNotLoaded says that the signing keys could not be read from the database yet.
@@ -55,9 +55,9 @@ type Service struct {
 	sealer sealer
 	log    *slog.Logger
 
-	ring     atomic.Pointer[ring]
-	reloadMu sync.Mutex
-	reloaded time.Time
+	ring    atomic.Pointer[ring]
+	reloads singleflight.Group
+	looked  time.Time // when the last of the reloads ended
 }
 
 // New returns a service that can do nothing before Load has succeeded.
@@ -275,8 +275,8 @@ func (s *Service) Verify(ctx context.Context, token string, claims jwt.Claims) (
 	}
 	err = r.verify(token, claims)
 	if errors.Is(err, errUnknownKey) {
-		// Another replica may have rotated since this one looked. At most one look a second, however many such tokens come.
-		if r, err = s.reloadOnce(ctx, r); err != nil {
+		// Another replica may have rotated since this one looked.
+		if r, err = s.reloaded(ctx); err != nil {
 			return false, err
 		}
 		err = r.verify(token, claims)
@@ -284,16 +284,21 @@ func (s *Service) Verify(ctx context.Context, token string, claims jwt.Claims) (
 	return err == nil, nil
 }
 
-// reloadOnce returns a ring newer than seen, or seen where it was looked for a moment ago.
-func (s *Service) reloadOnce(ctx context.Context, seen *ring) (*ring, error) {
-	s.reloadMu.Lock()
-	defer s.reloadMu.Unlock()
-	if r := s.ring.Load(); r != seen || time.Since(s.reloaded) < reloadPause {
-		return r, nil
+// reloaded reads the keys again and returns the ring of them. However many want that, one at a time looks.
+func (s *Service) reloaded(ctx context.Context) (*ring, error) {
+	look := s.reloads.DoChan("", func() (any, error) {
+		time.Sleep(reloadPause - time.Since(s.looked))
+		defer func() { s.looked = time.Now() }()
+		_, _, err := s.reload(context.WithoutCancel(ctx))
+		return s.ring.Load(), err
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-look:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*ring), nil
 	}
-	_, _, err := s.reload(ctx)
-	if err == nil {
-		s.reloaded = time.Now()
-	}
-	return s.ring.Load(), err
 }

@@ -26,7 +26,6 @@ const tokenType = "at+jwt"
 
 // ring is a parsed, immutable set of signing keys: one signs, all verify.
 type ring struct {
-	rows    []Key
 	current ringKey
 	byID    map[string]ringKey
 	jwks    []byte
@@ -42,7 +41,7 @@ type ringKey struct {
 
 // newRing opens and parses every key once. The rows must hold a current key.
 func newRing(rows []Key, s sealer) (*ring, error) {
-	r := &ring{rows: rows, byID: make(map[string]ringKey, len(rows))}
+	r := &ring{byID: make(map[string]ringKey, len(rows))}
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
 	for _, row := range rows {
 		private, old, err := s.open(row.Sealed, row.identity())

@@ -97,7 +97,7 @@ func (s *Service) introspectRefresh(ctx context.Context, c *clients.Client, toke
 		return Introspection{}, nil
 	}
 	st, known, err := s.store.SessionState(ctx, Use{Session: t.session, SecretDigest: t.digest()}, 0)
-	if err != nil || !known || !st.Genuine || !st.Live || st.ClientID != c.ID || st.Sequence != t.sequence || !st.Now.Before(st.IdleEnd) {
+	if err != nil || !known || !st.Genuine || !st.Live || st.ClientID != c.ID || st.Sequence > t.sequence || !st.Now.Before(st.IdleEnd) {
 		return Introspection{}, err
 	}
 	end := st.End

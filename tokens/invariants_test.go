@@ -428,12 +428,9 @@ func TestUnissuedTokensDoNotReachTheDatabase(t *testing.T) {
 		// is looked for at most once a second; the payload and the signature are judged here alone.
 		jwt := issued.AccessToken
 		for i := strings.Index(jwt, ".") + 1; i < len(jwt); i++ {
-			for bit := range 8 {
-				flipped := []byte(jwt)
-				flipped[i] ^= 1 << bit
-				bad = append(bad, string(flipped))
-			}
-			bad = append(bad, jwt[:i])
+			flipped := []byte(jwt)
+			flipped[i] ^= 1 << (i % 8)
+			bad = append(bad, string(flipped), jwt[:i])
 		}
 		for _, token := range bad {
 			answer, err := apart.Introspect(t.Context(), &x.client, token)

@@ -62,11 +62,12 @@ func TestRotation(t *testing.T) {
 				"a minute later": func(*rapid.T) { m.age(time.Minute) },
 				"an hour later":  func(*rapid.T) { m.age(time.Hour) },
 				"a day later":    func(*rapid.T) { m.age(20 * time.Hour) },
-				"back up":        m.backUp,
-				"restore":        m.restore,
+				"back up":        func(r *rapid.T) { m.backUp(m.session(r)) },
+				"restore":        func(r *rapid.T) { m.restore(r, m.session(r)) },
+				"lose commits":   m.loseCommits,
 				"restart":        m.restart,
 			})
-			m.compareEvents(r)
+			m.compareAll(r)
 		})
 	})
 }
@@ -189,8 +190,11 @@ func (x *fixture) start(t *testing.T) replica {
 	return r
 }
 
-// restart replaces one of the servers.
+// restart replaces, now and then, one of the servers: it takes as long as a hundred other steps.
 func (m *machine) restart(r *rapid.T) {
+	if rapid.IntRange(0, 3).Draw(r, "restart") > 0 {
+		r.Skip("not now")
+	}
 	i := rapid.IntRange(0, 1).Draw(r, "replica")
 	m.replicas[i].store.Close()
 	m.replicas[i] = m.start(m.t)
@@ -404,16 +408,14 @@ func (m *machine) age(d time.Duration) {
 	m.now += d
 }
 
-func (m *machine) backUp(r *rapid.T) {
-	s := m.session(r)
+func (m *machine) backUp(s *granted) {
 	m.db.exec("DELETE FROM saved WHERE id = $1", s.id)
 	m.db.exec("INSERT INTO saved SELECT * FROM sessions WHERE id = $1", s.id)
 	saved := s.modelSession
 	s.saved = &saved
 }
 
-func (m *machine) restore(r *rapid.T) {
-	s := m.session(r)
+func (m *machine) restore(r *rapid.T, s *granted) {
 	if s.saved == nil {
 		r.Skip("there is no backup")
 	}
@@ -422,16 +424,29 @@ func (m *machine) restore(r *rapid.T) {
 	s.modelSession = *s.saved
 }
 
-// compare introspects, after every step, tokens of every session.
-func (m *machine) compare(r *rapid.T) {
-	for _, s := range m.sessions {
-		i := rapid.IntRange(0, len(s.access)-1).Draw(r, "access token")
-		m.wantAnswer(r, s, s.access[i].token, m.live(s) && !s.access[i].revoked)
-		sequence := rapid.SampledFrom(slices.Sorted(maps.Keys(s.refresh))).Draw(r, "sequence")
-		if sequence <= s.sequence { // of what a restored database has not seen yet, a refresh decides
-			m.wantAnswer(r, s, s.refresh[sequence], m.usable(s) && sequence == s.sequence)
-		}
+// loseCommits is a failover to a database that the last uses of a session did not reach.
+func (m *machine) loseCommits(r *rapid.T) {
+	p := m.current(r)
+	m.backUp(p.granted)
+	for range rapid.IntRange(1, 3).Draw(r, "uses") {
+		p.sequence = slices.Max(slices.Collect(maps.Keys(p.refresh)))
+		m.use(r, p)
 	}
+	m.restore(r, p.granted)
+}
+
+// compare introspects, after every step, tokens of one of the sessions.
+func (m *machine) compare(r *rapid.T) {
+	if len(m.sessions) > 0 {
+		m.compareSession(r, m.session(r))
+	}
+}
+
+func (m *machine) compareSession(r *rapid.T, s *granted) {
+	i := rapid.IntRange(0, len(s.access)-1).Draw(r, "access token")
+	m.wantAnswer(r, s, s.access[i].token, m.live(s) && !s.access[i].revoked)
+	sequence := rapid.SampledFrom(slices.Sorted(maps.Keys(s.refresh))).Draw(r, "sequence")
+	m.wantAnswer(r, s, s.refresh[sequence], m.usable(s) && sequence >= s.sequence) // newer ones are good: a refresh catches up
 }
 
 func (m *machine) wantAnswer(r *rapid.T, s *granted, token string, active bool) {
@@ -450,14 +465,15 @@ func (m *machine) wantAnswer(r *rapid.T, s *granted, token string, active bool) 
 	}
 }
 
-// compareEvents compares what was recorded of each session.
-func (m *machine) compareEvents(r *rapid.T) {
+// compareAll compares, at the end, every session, and what was recorded of it.
+func (m *machine) compareAll(r *rapid.T) {
 	for _, s := range m.sessions {
+		m.compareSession(r, s)
 		for _, kind := range []audit.Type{audit.RefreshTokenReused, audit.RefreshTokenCaughtUp, audit.RefreshTokenRetriedElsewhere} {
 			var got int64
 			check(m.t, m.db.QueryRow("SELECT count(*) FROM audit_events WHERE session_id = $1 AND type = $2", s.id, string(kind)).Scan(&got))
 			if got != s.events[kind] {
-				r.Fatal(fmt.Sprintf("session %s has %d events %s, want %d", s.id, got, kind, s.events[kind]))
+				r.Fatalf("session %s has %d events %s, want %d", s.id, got, kind, s.events[kind])
 			}
 		}
 	}

@@ -93,14 +93,16 @@ func (s *Service) fail(ctx context.Context, a Attempt, userID, clientID string, 
 		failed.Detail = "unknown username"
 	}
 	throttled.Detail = fmt.Sprintf("%d failures", a.Max)
-	wait, err := s.store.CountLoginFailure(ctx, a, failed, throttled)
+	counted, err := s.store.CountLoginFailure(ctx, a, failed, throttled)
 	if err != nil {
 		return err
 	}
-	if wait > 0 {
-		return s.throttled(wait)
+	if counted.Wait > 0 {
+		return s.throttled(counted.Wait)
 	}
-	failed.Log(ctx, s.log)
+	for _, e := range counted.Events(failed, throttled) {
+		e.Log(ctx, s.log)
+	}
 	return ErrBadCredentials
 }
 

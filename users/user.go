@@ -63,8 +63,8 @@ type Store interface {
 	// wait because of earlier failures: 0 if it may go on.
 	LoginCandidate(ctx context.Context, canonical string, a Attempt) (*User, time.Duration, error)
 	// CountLoginFailure counts the failed attempt for its username and its address, the same password once, and writes
-	// the events of what it changed. Beyond the cap it counts nothing and returns how long to wait.
-	CountLoginFailure(ctx context.Context, a Attempt, failed, throttled audit.Event) (time.Duration, error)
+	// the events of what it changed. Beyond the cap it counts nothing and tells how long to wait.
+	CountLoginFailure(ctx context.Context, a Attempt, failed, throttled audit.Event) (Counted, error)
 	// ClearLoginFailures forgets the failures of the username, unless the cap was reached meanwhile, by guesses made
 	// at the same time: then it returns how long to wait.
 	ClearLoginFailures(ctx context.Context, a Attempt) (time.Duration, error)

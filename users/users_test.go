@@ -59,9 +59,9 @@ func (m *memory) LoginCandidate(_ context.Context, canonical string, _ Attempt) 
 	return &u, 0, nil
 }
 
-func (m *memory) CountLoginFailure(context.Context, Attempt, audit.Event, audit.Event) (time.Duration, error) {
+func (m *memory) CountLoginFailure(context.Context, Attempt, audit.Event, audit.Event) (Counted, error) {
 	m.failures++
-	return 0, nil
+	return Counted{}, nil
 }
 
 func (m *memory) ClearLoginFailures(context.Context, Attempt) (time.Duration, error) {

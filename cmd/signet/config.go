@@ -101,8 +101,8 @@ func readEnvironment() (map[string]string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		environment, err = map[string]string{}, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf(".env: %w", err)
+	if err != nil { // the parser's own error shows what it could not read, secrets included
+		return nil, errors.New(".env: a line is not of the form NAME=value, or a quotation does not end")
 	}
 	for _, entry := range os.Environ() {
 		name, value, _ := strings.Cut(entry, "=")
@@ -125,7 +125,11 @@ func readEnvironment() (map[string]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s_FILE: %w", name, err)
 		}
-		environment[name] = strings.TrimRight(string(content), "\r\n")
+		value := strings.TrimRight(string(content), "\r\n")
+		if value == "" {
+			return nil, fmt.Errorf("%s_FILE: %s is empty", name, file)
+		}
+		environment[name] = value
 		delete(environment, name+"_FILE")
 	}
 	return environment, nil

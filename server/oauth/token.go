@@ -112,8 +112,10 @@ func (t *tokenCall) check(issuer string) error {
 			return badRequest("invalid_scope", "the scope must be visible ASCII words separated by single spaces")
 		}
 	}
-	t.audience = t.form["resource"]
-	for _, resource := range t.audience {
+	for _, resource := range t.form["resource"] {
+		if !slices.Contains(t.audience, resource) {
+			t.audience = append(t.audience, resource)
+		}
 		if u, err := url.Parse(resource); err != nil || !u.IsAbs() || u.Fragment != "" {
 			return badRequest("invalid_target", "a resource must be an absolute URI without a fragment")
 		}
@@ -143,7 +145,7 @@ func (s *Server) checkPassword(ctx context.Context, clientID, username, password
 	if err != nil {
 		s.metrics.loginFailed(err)
 		call.info.Err = err
-		return "", err
+		return "", explain(err) // the library looks errors up in a map, which not every error can be a key of
 	}
 	if slices.Contains(call.scope, clients.ScopeAdmin) && !u.Admin {
 		return "", badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
@@ -168,6 +170,9 @@ func (m *manager) GenerateAccessToken(ctx context.Context, grant oauth2.GrantTyp
 		origin := call.origin()
 		origin.Actor = call.user.ID
 		issued, err = m.tokens.StartSession(ctx, call.client, call.user, call.scope, call.audience, origin)
+		if errors.Is(err, tokens.ErrInvalidGrant) {
+			err = users.ErrBadCredentials // disabled, or another password, since it was checked
+		}
 	case oauth2.ClientCredentials:
 		issued, err = m.tokens.ClientToken(call.client, call.scope, call.audience)
 	default:

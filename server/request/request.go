@@ -41,6 +41,9 @@ func From(ctx context.Context) *Info {
 // internalError is the answer to a request that a bug ended. It names nothing; the log does, under the request's id.
 const internalError = `{"error":"server_error","error_description":"something went wrong in the server; its log tells more, by the X-Request-Id"}`
 
+// timeout bounds a request as a whole: whatever it waits for, it is answered before its connection is closed.
+const timeout = 20 * time.Second
+
 // saneID is what a caller's X-Request-Id may be, to be taken over into logs.
 var saneID = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]{1,128}$`)
 
@@ -54,7 +57,9 @@ func Handle(log *slog.Logger, observe func(route, method string, status int, too
 			id = rand.Text()
 		}
 		info := &Info{Origin: audit.Origin{Address: c.ClientIP(), UserAgent: c.Request.UserAgent(), RequestID: id}}
-		c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), key{}, info))
+		ctx, cancel := context.WithTimeout(context.WithValue(c.Request.Context(), key{}, info), timeout)
+		defer cancel()
+		c.Request = c.Request.WithContext(ctx)
 		h := c.Writer.Header()
 		h.Set("X-Request-Id", id)
 		h.Set("X-Content-Type-Options", "nosniff")

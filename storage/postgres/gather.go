@@ -17,20 +17,22 @@ import (
 // maxGathered is how many statements go to the database together at the most.
 const maxGathered = 64
 
-// gatherer puts the statements of many requests, each of one row or none, into few round trips: while a sender waits for the
-// database, the statements that come in wait for a sender, and go out together. It waits for nothing else, so that a statement
-// that comes alone goes out alone and at once.
+// gatherer puts the statements of many requests, each of one row or none, into few round trips. A statement that comes while
+// few are under way goes out by itself, at once. One that comes while many are waits for the first of them to return, and goes
+// out with all that came meanwhile.
 //
 // What goes out together is one transaction, so that a single commit makes all of it durable; nothing is answered before
 // that. Each statement still has a snapshot of its own, taken after it was asked for. Sent in the order of the sessions
-// that they are about, the statements of two senders lock their rows in the same order.
+// that they are about, the statements of two batches lock their rows in the same order.
 type gatherer[T any] struct {
-	pool    *pgxpool.Pool
-	read    func(pgx.Row) (T, error)
-	pending chan statement[T]
-	closed  chan struct{}
-	close   func() // may be called again
-	senders sync.WaitGroup
+	pool  *pgxpool.Pool
+	read  func(pgx.Row) (T, error)
+	locks bool // its statements wait for rows
+	most  int  // round trips that may be under way at once
+
+	mu       sync.Mutex
+	underWay int
+	waiting  []statement[T]
 }
 
 // statement is what one request wants from the database.
@@ -48,31 +50,24 @@ type answer[T any] struct {
 	err error
 }
 
-var errClosed = errors.New("the database is closed")
-
-func newGatherer[T any](pool *pgxpool.Pool, read func(pgx.Row) (T, error)) *gatherer[T] {
-	g := &gatherer[T]{pool: pool, read: read, pending: make(chan statement[T]), closed: make(chan struct{})}
-	// While some senders wait for a commit to become durable, others gather.
-	for range 2 * runtime.GOMAXPROCS(0) {
-		g.senders.Go(g.run)
-	}
-	g.close = sync.OnceFunc(func() {
-		close(g.closed)
-		g.senders.Wait()
-	})
-	return g
+func newGatherer[T any](pool *pgxpool.Pool, locks bool, read func(pgx.Row) (T, error)) *gatherer[T] {
+	// While some round trips wait for a commit to become durable, others keep the cores busy. Other work needs connections, too.
+	most := max(1, min(2*runtime.GOMAXPROCS(0), int(pool.Config().MaxConns)/4))
+	return &gatherer[T]{pool: pool, read: read, locks: locks, most: most}
 }
 
 // queryRow runs the statement about the session and returns its row, or pgx.ErrNoRows.
 func (g *gatherer[T]) queryRow(ctx context.Context, session uuid.UUID, sql string, args ...any) (row T, err error) {
-	answers := make(chan answer[T], 1)
-	select {
-	case g.pending <- statement[T]{ctx, session, sql, args, answers}:
-	case <-ctx.Done():
-		return row, ctx.Err()
-	case <-g.closed:
-		return row, errClosed
+	g.mu.Lock()
+	if g.underWay < g.most {
+		g.underWay++
+		g.mu.Unlock()
+		defer g.returned()
+		return g.read(g.pool.QueryRow(ctx, sql, args...))
 	}
+	answers := make(chan answer[T], 1)
+	g.waiting = append(g.waiting, statement[T]{ctx, session, sql, args, answers})
+	g.mu.Unlock()
 	select {
 	case a := <-answers:
 		return a.row, a.err
@@ -81,42 +76,42 @@ func (g *gatherer[T]) queryRow(ctx context.Context, session uuid.UUID, sql strin
 	}
 }
 
-// run is one sender.
-func (g *gatherer[T]) run() {
-	gathered := make([]statement[T], 0, maxGathered)
-	for {
-		select {
-		case <-g.closed:
-			return
-		case st := <-g.pending:
-			gathered = append(gathered[:0], st)
-		}
-	more:
-		for len(gathered) < maxGathered {
-			select {
-			case st := <-g.pending:
-				gathered = append(gathered, st)
-			default:
-				break more
+// returned sends what has been waiting for a round trip to return.
+func (g *gatherer[T]) returned() {
+	if next := g.next(); next != nil {
+		go func() {
+			for ; next != nil; next = g.next() {
+				g.send(next)
 			}
-		}
-		g.send(gathered)
+		}()
 	}
 }
 
-// send runs the gathered statements together. Where that fails for the sake of one of them, and so took no effect, each is
-// run again by itself.
+// next takes the statements of the next round trip, or notes that there is none.
+func (g *gatherer[T]) next() (gathered []statement[T]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.waiting) == 0 {
+		g.underWay--
+		return nil
+	}
+	n := min(len(g.waiting), maxGathered)
+	gathered, g.waiting = g.waiting[:n:n], g.waiting[n:]
+	return gathered
+}
+
+// send runs the statements together. Where that fails for the sake of one of them, and so took no effect, each is run again
+// by itself.
 func (g *gatherer[T]) send(gathered []statement[T]) {
 	slices.SortFunc(gathered, func(a, b statement[T]) int { return bytes.Compare(a.session[:], b.session[:]) })
 	answers, err := g.sendBatch(gathered)
 	var refused *pgconn.PgError
-	if len(gathered) > 1 && errors.As(err, &refused) {
-		for i := range gathered {
-			alone, err := g.sendBatch(gathered[i : i+1])
-			if err != nil {
-				alone = []answer[T]{{err: err}}
-			}
-			gathered[i].answer <- alone[0]
+	if errors.As(err, &refused) && !lostConnection(err) {
+		for _, st := range gathered {
+			go func() {
+				row, err := g.read(g.pool.QueryRow(st.ctx, st.sql, st.args...))
+				st.answer <- answer[T]{row, err}
+			}()
 		}
 		return
 	}
@@ -129,22 +124,35 @@ func (g *gatherer[T]) send(gathered []statement[T]) {
 	}
 }
 
+// boundLocks keeps a row that somebody has locked for long from holding up the statements that are about others: their
+// transaction is refused, and each is on its own.
+const boundLocks = `SELECT set_config('lock_timeout', '200ms', true)`
+
 // sendBatch runs the statements in one transaction and one round trip.
 func (g *gatherer[T]) sendBatch(gathered []statement[T]) (answers []answer[T], err error) {
 	// A request that goes away does not take the others' answers along.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(gathered[0].ctx), statementTimeout)
 	defer cancel()
+	bound := g.locks && len(gathered) > 1
 	var batch pgx.Batch
+	if bound {
+		batch.Queue(boundLocks)
+	}
 	for _, st := range gathered {
 		batch.Queue(st.sql, st.args...)
 	}
 	results := g.pool.SendBatch(ctx, &batch)
+	if bound {
+		_, err = results.Exec()
+	}
 	answers = make([]answer[T], len(gathered))
 	for i := range answers {
-		answers[i].row, answers[i].err = g.read(results.QueryRow())
-		if e := answers[i].err; e != nil && !errors.Is(e, pgx.ErrNoRows) {
-			err = e
+		if err != nil {
 			break
+		}
+		answers[i].row, answers[i].err = g.read(results.QueryRow())
+		if e := answers[i].err; !errors.Is(e, pgx.ErrNoRows) {
+			err = e
 		}
 	}
 	// The commit is behind the last result: only now is anything true.

@@ -42,6 +42,9 @@ type Store struct {
 // Open prepares a pool for the database at the URL, or in keyword=value form, and does not connect yet. The tracer may be nil.
 func Open(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(databaseURL)
+	if _, urlErr := url.Parse(databaseURL); err != nil && urlErr == nil && errors.Unwrap(err) != nil {
+		return nil, errors.Unwrap(err) // about a parameter, such as a file that is missing
+	}
 	if err != nil {
 		// The parser's own error repeats the URL with parts of a password that it could not make out.
 		return nil, errors.New("the database URL is not of the form postgres://user:password@host:5432/database?sslmode=…")
@@ -60,15 +63,11 @@ func Open(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (*Sto
 	if err != nil {
 		return nil, err
 	}
-	return &Store{pool: pool, rotations: newGatherer(pool, readGrant), questions: newGatherer(pool, readText)}, nil
+	return &Store{pool: pool, rotations: newGatherer(pool, true, readGrant), questions: newGatherer(pool, false, readText)}, nil
 }
 
 // Close waits for connections in use and closes the pool.
-func (s *Store) Close() {
-	s.rotations.close()
-	s.questions.close()
-	s.pool.Close()
-}
+func (s *Store) Close() { s.pool.Close() }
 
 func readText(row pgx.Row) (text string, err error) {
 	err = row.Scan(&text)
@@ -84,18 +83,18 @@ func (s *Store) PoolStats() (inUse, idle, limit int, waits int64) {
 	return int(st.AcquiredConns()), int(st.IdleConns()), int(st.MaxConns()), st.EmptyAcquireCount()
 }
 
-// Host names the server for messages, without credentials.
-func Host(databaseURL string) string {
-	if u, err := url.Parse(databaseURL); err == nil && u.Host != "" {
-		return u.Host
-	}
-	return "the configured server"
-}
-
 // run runs f within the statement timeout, again where it lost to a concurrent transaction or to a broken connection
-// before anything was sent, and, if it is repeatable, also where it is unknown whether it took effect.
+// before anything was sent, and, if it is repeatable, also where it is unknown whether it took effect. A caller that goes away
+// does not interrupt it: that would cost a connection.
 func run[T any](ctx context.Context, s *Store, repeatable bool, f func(ctx context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	if err := ctx.Err(); err != nil {
+		return *new(T), err
+	}
+	timeout := statementTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline))
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	for try := 1; ; try++ {
 		v, err := f(ctx)
@@ -122,6 +121,9 @@ func lostRace(err error) bool {
 
 // lostConnection tells whether the connection broke, or the server is going down, coming up, or a primary no more.
 func lostConnection(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return false // slow is not broken
+	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		return strings.HasPrefix(pgErr.Code, "08") || strings.HasPrefix(pgErr.Code, "57P") || pgErr.Code == "25006"

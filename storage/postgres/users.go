@@ -140,11 +140,11 @@ func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.At
 }
 
 // CountLoginFailure implements users.Store.
-func (s *Store) CountLoginFailure(ctx context.Context, a users.Attempt, failed, throttled audit.Event) (time.Duration, error) {
-	return run(ctx, s, true, func(ctx context.Context) (wait time.Duration, err error) {
+func (s *Store) CountLoginFailure(ctx context.Context, a users.Attempt, failed, throttled audit.Event) (users.Counted, error) {
+	return run(ctx, s, true, func(ctx context.Context) (count users.Counted, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			wait, err = countFailure(ctx, tx, a, failed, throttled)
-			if err == nil && wait > 0 {
+			count, err = countFailure(ctx, tx, a, failed, throttled)
+			if err == nil && count.Wait > 0 {
 				return errThrottled // nothing is to be kept
 			}
 			return err
@@ -152,48 +152,48 @@ func (s *Store) CountLoginFailure(ctx context.Context, a users.Attempt, failed, 
 		if errors.Is(err, errThrottled) {
 			err = nil
 		}
-		return wait, err
+		return count, err
 	})
 }
 
 var errThrottled = errors.New("throttled")
 
-func countFailure(ctx context.Context, tx pgx.Tx, a users.Attempt, failed, throttled audit.Event) (time.Duration, error) {
+func countFailure(ctx context.Context, tx pgx.Tx, a users.Attempt, failed, throttled audit.Event) (count users.Counted, err error) {
 	subjects := a.Subjects()
 	// The rows are made and locked in the order of their keys, so that two attempts never wait for each other.
-	_, err := tx.Exec(ctx, `INSERT INTO login_failures (subject, attempts) SELECT subject, '{}' FROM unnest($1::bytea[]) subject
+	_, err = tx.Exec(ctx, `INSERT INTO login_failures (subject, attempts) SELECT subject, '{}' FROM unnest($1::bytea[]) subject
 		ORDER BY subject ON CONFLICT DO NOTHING`, subjects)
 	if err != nil {
-		return 0, err
+		return count, err
 	}
 	rows, err := tx.Query(ctx, `SELECT subject, attempts, window_start + $2::interval - now() FROM login_failures
 		WHERE subject = ANY($1) ORDER BY subject FOR UPDATE`, subjects, a.Window)
 	if err != nil {
-		return 0, err
+		return count, err
 	}
 	known, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f users.Failures, err error) {
 		err = row.Scan(&f.Subject, &f.Attempts, &f.Remaining)
 		return f, err
 	})
 	if err != nil {
-		return 0, err
+		return count, err
 	}
-	count := a.Count(known)
+	count = a.Count(known)
 	if count.Wait > 0 {
-		return count.Wait, nil
+		return count, nil
 	}
 	for _, f := range count.Changed {
 		if _, err := tx.Exec(ctx, `UPDATE login_failures SET attempts = $2, window_start = CASE WHEN $3 THEN now() ELSE window_start END
 			WHERE subject = $1`, f.Subject, f.Attempts, f.Remaining <= 0); err != nil {
-			return 0, err
+			return count, err
 		}
 	}
 	for _, e := range count.Events(failed, throttled) {
 		if _, err := tx.Exec(ctx, insertEvent, with(e, pgx.NamedArgs{})); err != nil {
-			return 0, err
+			return count, err
 		}
 	}
-	return 0, nil
+	return count, nil
 }
 
 // ClearLoginFailures implements users.Store.

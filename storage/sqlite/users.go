@@ -115,14 +115,13 @@ func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.At
 }
 
 // CountLoginFailure implements users.Store.
-func (s *Store) CountLoginFailure(ctx context.Context, a users.Attempt, failed, throttled audit.Event) (wait time.Duration, err error) {
+func (s *Store) CountLoginFailure(ctx context.Context, a users.Attempt, failed, throttled audit.Event) (count users.Counted, err error) {
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
 		known, err := t.failures(ctx, a)
 		if err != nil {
 			return err
 		}
-		count := a.Count(known)
-		if wait = count.Wait; wait > 0 {
+		if count = a.Count(known); count.Wait > 0 {
 			return nil
 		}
 		for _, f := range count.Changed {
@@ -140,7 +139,7 @@ func (s *Store) CountLoginFailure(ctx context.Context, a users.Attempt, failed, 
 		}
 		return nil
 	})
-	return wait, err
+	return count, err
 }
 
 // failures returns what is known of the attempt's subjects. The window of one that is not known begins now.

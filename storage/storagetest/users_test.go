@@ -166,7 +166,7 @@ func (w *world) failed(t testing.TB, a users.Attempt, wantWait bool, kinds ...au
 	}
 	w.writes(t, func() {
 		t.Helper()
-		wait := ok[time.Duration](t)(w.CountLoginFailure(t.Context(), a, failed, throttled))
+		wait := ok[users.Counted](t)(w.CountLoginFailure(t.Context(), a, failed, throttled)).Wait
 		if wait > 0 != wantWait || wait > window {
 			t.Errorf("to wait: %s", wait)
 		}
@@ -281,11 +281,11 @@ func TestLoginFailuresAtOnce(t *testing.T) {
 		answered := atOnce(t, 100, func(i int) (bool, error) {
 			a := newAttempt("ann", fmt.Sprint("address ", i%3), fmt.Sprint(i))
 			a.Max = 10
-			wait, err := stores[i%2].CountLoginFailure(t.Context(), a, newEvent(audit.LoginFailed), newEvent(audit.LoginThrottled))
-			if wait > 0 {
+			counted, err := stores[i%2].CountLoginFailure(t.Context(), a, newEvent(audit.LoginFailed), newEvent(audit.LoginThrottled))
+			if counted.Wait > 0 {
 				waited.Add(1)
 			}
-			return wait == 0 && err == nil, err
+			return counted.Wait == 0 && err == nil, err
 		})
 		if answered != 10 || waited.Load() != 90 {
 			t.Errorf("%d answered, %d told to wait", answered, waited.Load())
