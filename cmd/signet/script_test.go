@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -14,6 +15,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,13 +177,26 @@ func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// handedOut are the ports that tests of this process have, or had.
+var handedOut sync.Map
+
+// unusedPort returns a port that nobody listens on, and that no connection is given meanwhile: systems take the ports of
+// those that are made from 32768 on.
 func unusedPort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for {
+		port := 10_000 + rand.IntN(20_000) //nolint:gosec // any will do
+		if _, taken := handedOut.LoadOrStore(port, true); taken {
+			continue
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		return port, l.Close()
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // Every value that cannot be stops every command with one line that names the setting, and does not repeat a secret.
