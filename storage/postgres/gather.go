@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -14,8 +15,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// maxGathered is how many statements go to the database together at the most.
-const maxGathered = 64
+const (
+	// maxGathered is how many statements go to the database together at the most.
+	maxGathered = 64
+
+	// slow is after what time a statement that went out by itself is waited for no more: it may be about a row that somebody
+	// has locked.
+	slow = 200 * time.Millisecond
+)
 
 // gatherer puts the statements of many requests, each of one row or none, into few round trips. A statement that comes while
 // few are under way goes out by itself, at once. One that comes while many are waits for the first of them to return, and goes
@@ -62,7 +69,9 @@ func (g *gatherer[T]) queryRow(ctx context.Context, session uuid.UUID, sql strin
 	if g.underWay < g.most {
 		g.underWay++
 		g.mu.Unlock()
-		defer g.returned()
+		returned := sync.OnceFunc(g.returned)
+		defer time.AfterFunc(slow, returned).Stop()
+		defer returned()
 		return g.read(g.pool.QueryRow(ctx, sql, args...))
 	}
 	answers := make(chan answer[T], 1)

@@ -79,3 +79,43 @@ func TestGatheringEnds(t *testing.T) {
 		t.Error("a closed database answered")
 	}
 }
+
+// Rows that somebody has locked hold up their own sessions alone, however many they are and whatever was sent with them.
+func TestLockedRowsHoldUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	url := storagetest.Postgres(t)
+	s := open(t, url, nil)
+	sessions := addSessions(t, s, 60)
+	tx, err := connect(t, url).Begin(t.Context())
+	check(t, err)
+	const locked = 10 // more than round trips are made at once, fewer than there are connections
+	blocked := make(chan error, locked)
+	for _, n := range sessions[:locked] {
+		_, err = tx.Exec(t.Context(), `SELECT FROM sessions WHERE id = $1 FOR UPDATE`, n.ID.String())
+		check(t, err)
+		go func() {
+			_, rotated, err := s.Rotate(t.Context(), use(n, 0), nil)
+			if err == nil && !rotated {
+				err = errors.New("not rotated")
+			}
+			blocked <- err
+		}()
+	}
+	began := time.Now()
+	var others sync.WaitGroup
+	for _, n := range sessions[locked:] {
+		others.Go(func() {
+			if _, rotated, err := s.Rotate(t.Context(), use(n, 0), nil); err != nil || !rotated {
+				t.Errorf("%t, %v", rotated, err)
+			}
+		})
+	}
+	others.Wait()
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the others took %s", took)
+	}
+	check(t, tx.Rollback(t.Context()))
+	for range locked {
+		check(t, <-blocked)
+	}
+}
