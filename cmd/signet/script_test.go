@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -251,7 +252,7 @@ func wantRefused(t *testing.T, name string, settings ...string) {
 		t.Parallel()
 		cmd := exec.Command("signet", "serve")
 		cmd.Dir = t.TempDir()
-		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), quickExit}, settings...)
+		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), quickExit, "GOCOVERDIR=" + flag.Lookup("test.gocoverdir").Value.String()}, settings...)
 		var stdout, stderr strings.Builder
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		err := cmd.Run()
