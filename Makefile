@@ -28,7 +28,7 @@ test: ## Run all tests; finds or installs PostgreSQL (PKGS, RACE, TESTFLAGS)
 	@scripts/need postgres
 	@race='$(RACE)'; \
 	if [ -n "$$race" ] && ! scripts/need cc; then race=; fi; \
-	set -x; $(GO) test $$race $(TESTFLAGS) $(PKGS)
+	set -x; $(GO) test -timeout 20m $$race $(TESTFLAGS) $(PKGS)
 
 fuzz: ## Run each fuzz target for FUZZTIME (20s) (PKGS)
 	@set -e; \
