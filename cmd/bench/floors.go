@@ -23,6 +23,7 @@ const floorRows = 4000
 // floors are those in the database at the URL.
 type floors struct {
 	url  string
+	bare string // the address of the bare server
 	rows []*floorRow
 }
 

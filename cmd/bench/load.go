@@ -26,6 +26,7 @@ type scenario struct {
 	want     string   // what a good answer holds
 	rotates  bool     // the requests end with a refresh token, to be replaced by the one in the answer
 	floor    floor
+	bare     floor // the same work on the bare server; may be nil
 }
 
 // postRequest is an HTTP request with a form.

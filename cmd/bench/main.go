@@ -15,6 +15,9 @@
 //     SELECT, for client_credentials an ES256 signature and for password an Argon2id hash on each core. Disks and
 //     processors differ and have bad minutes; ratio, which is req/s over floor/s, is what to compare between machines and
 //     between versions. It cannot reach 1: a refresh also signs, and speaks HTTP.
+//   - bare/s is the rate of a server that does only what cannot be left out, on the same libraries and beside the same load: Gin
+//     reads a form, one statement is made as for the floor, an ES256 signature is made or checked. It knows no clients, no
+//     reuse and no revocation. The ratio behind it is req/s over bare/s: what all the rest costs, or gathering gains.
 //   - p50 and p99 are how long an answer took, as the client saw it. Where there are more connections than cores can serve,
 //     most of it is waiting: p50 is then about connections divided by req/s.
 //   - The CPU columns are microseconds of processor time for each request: of the server, of all of the database's
@@ -100,6 +103,10 @@ func parseFlags() (o options, err error) {
 }
 
 func main() {
+	if len(os.Args) == 4 && os.Args[1] == bareCommand {
+		fmt.Fprintln(os.Stderr, "bench:", serveBare(context.Background(), os.Args[2], os.Args[3]))
+		os.Exit(1)
+	}
 	o, err := parseFlags()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -162,6 +169,11 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer b.conn.Close(context.WithoutCancel(ctx))
 	if err := b.prepare(ctx, databaseURL); err != nil {
+		return err
+	}
+	bareCtx, stopBare := context.WithCancel(ctx)
+	defer stopBare()
+	if b.floors.bare, err = startBare(bareCtx, databaseURL); err != nil {
 		return err
 	}
 	running, err := b.start(ctx, dir, databaseURL)
@@ -324,7 +336,7 @@ func (b *bench) measureCleanup(ctx context.Context) error {
 		return err
 	}
 	s := b.world.refresh(nil)
-	s.floor, s.name = nil, "refresh, no clean-up"
+	s.floor, s.bare, s.name = nil, nil, "refresh, no clean-up"
 	idle := &cell{scenario: s, connections: manyConnections}
 	s.name = "refresh, during clean-up"
 	busy := &cell{scenario: s, connections: manyConnections}
@@ -403,11 +415,12 @@ type measured struct {
 	outcome
 	floor       outcome
 	floorUsed   usage
+	bare        outcome
 	used        usage
 	rss, maxRSS int64
 }
 
-// measure runs the floor and then the scenario, so that a bad moment of the machine hits both.
+// measure runs the floor, the bare server and then the scenario, so that a bad moment of the machine hits them all.
 func (b *bench) measure(ctx context.Context, c *cell) error {
 	var m measured
 	if c.scenario.floor != nil {
@@ -419,6 +432,17 @@ func (b *bench) measure(ctx context.Context, c *cell) error {
 		closeAll()
 		if err = errors.Join(err, m.floor.sample); err != nil {
 			return fmt.Errorf("the floor of %s: %w", c.scenario.name, err)
+		}
+	}
+	if c.scenario.bare != nil {
+		steps, closeAll, err := c.scenario.bare(ctx, c.connections)
+		if err != nil {
+			return err
+		}
+		m.bare, _, err = b.timed(ctx, steps)
+		closeAll()
+		if err = errors.Join(err, m.bare.sample); err != nil {
+			return fmt.Errorf("the bare server's %s: %w", c.scenario.name, err)
 		}
 	}
 	steps, closeAll, err := c.scenario.workers(ctx, b.world.addr, c.connections)

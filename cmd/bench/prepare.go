@@ -127,11 +127,11 @@ func (w *world) post(path, form string) []byte {
 }
 
 func (w *world) refresh(f *floors) scenario {
-	return scenario{name: "refresh", requests: w.chains, want: `"access_token":"`, rotates: true, floor: f.update}
+	return scenario{name: "refresh", requests: w.chains, want: `"access_token":"`, rotates: true, floor: f.update, bare: f.bareRefresh}
 }
 
 func (w *world) introspect(f *floors) scenario {
-	s := scenario{name: "introspect", want: `"active":true`, floor: f.read}
+	s := scenario{name: "introspect", want: `"active":true`, floor: f.read, bare: f.bareIntrospect}
 	for _, session := range w.sessions {
 		s.requests = append(s.requests, w.post("/introspect", "token="+session.AccessToken))
 	}

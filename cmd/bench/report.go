@@ -49,7 +49,7 @@ func reportCells(title string, cells []*cell) {
 	for _, c := range cells {
 		width = max(width, len(c.scenario.name))
 	}
-	fmt.Fprintf(w, "%-*s\tconns\treq/s\tfloor/s\tratio\tp50 ms\tp99 ms\terrors\tCPU µs/req: server\tdatabase\tload\tfloor db\tothers\tRSS MiB\thighest\tWAL B/req\tHOT\t\n", width, "scenario")
+	fmt.Fprintf(w, "%-*s\tconns\treq/s\tfloor/s\tratio\tbare/s\tratio\tp50 ms\tp99 ms\terrors\tCPU µs/req: server\tdatabase\tload\tfloor db\tothers\tRSS MiB\thighest\tWAL B/req\tHOT\t\n", width, "scenario")
 	for _, c := range cells {
 		fmt.Fprintf(w, "%-*s\t%d\t", width, c.scenario.name, c.connections)
 		value := func(format, missing string, of func(m *measured) (float64, bool)) {
@@ -79,12 +79,15 @@ func reportCells(title string, cells []*cell) {
 		}
 		requests := func(m *measured) int { return m.done }
 		floors := func(m *measured) int { return m.floor.done }
+		bares := func(m *measured) int { return m.bare.done }
 		each := func(of func(m *measured) time.Duration) func(m *measured) float64 {
 			return func(m *measured) float64 { return float64(of(m).Microseconds()) / float64(m.done) }
 		}
 		number("%.0f", func(m *measured) float64 { return m.perSecond() })
 		some("%.0f", floors, func(m *measured) float64 { return m.floor.perSecond() })
 		some("%.2f", floors, func(m *measured) float64 { return m.perSecond() / m.floor.perSecond() })
+		some("%.0f", bares, func(m *measured) float64 { return m.bare.perSecond() })
+		some("%.2f", bares, func(m *measured) float64 { return m.perSecond() / m.bare.perSecond() })
 		some("%.2f", requests, func(m *measured) float64 { return milliseconds(m.percentile(50)) })
 		some("%.2f", requests, func(m *measured) float64 { return milliseconds(m.percentile(99)) })
 		errors := 0

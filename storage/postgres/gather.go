@@ -16,17 +16,20 @@ import (
 )
 
 const (
+	// crowd is how many waiting statements are enough for a round trip of their own.
+	crowd = 32
+
 	// maxGathered is how many statements go to the database together at the most.
 	maxGathered = 64
 
-	// slow is after what time a statement that went out by itself is waited for no more: it may be about a row that somebody
-	// has locked.
-	slow = 200 * time.Millisecond
+	// slow is after what time a round trip is waited for no more: the disk is slow, or a row is locked.
+	slow = 50 * time.Millisecond
 )
 
 // gatherer puts the statements of many requests, each of one row or none, into few round trips. A statement that comes while
-// few are under way goes out by itself, at once. One that comes while many are waits for the first of them to return, and goes
-// out with all that came meanwhile.
+// no round trip is under way goes out by itself, at once. One that comes while one is waits for it to return, and goes out
+// with all that came meanwhile; a crowd does not wait. So the work for each grows less the more there is to do, and several
+// round trips are under way once there is work for them.
 //
 // What goes out together is one transaction, so that a single commit makes all of it durable; nothing is answered before
 // that. Each statement still has a snapshot of its own, taken after it was asked for. Sent in the order of the sessions
@@ -58,7 +61,7 @@ type answer[T any] struct {
 }
 
 func newGatherer[T any](pool *pgxpool.Pool, locks bool, read func(pgx.Row) (T, error)) *gatherer[T] {
-	// While some round trips wait for a commit to become durable, others keep the cores busy. Other work needs connections, too.
+	// Other work needs connections, too.
 	most := max(1, min(2*runtime.GOMAXPROCS(0), int(pool.Config().MaxConns)/4))
 	return &gatherer[T]{pool: pool, read: read, locks: locks, most: most}
 }
@@ -66,16 +69,18 @@ func newGatherer[T any](pool *pgxpool.Pool, locks bool, read func(pgx.Row) (T, e
 // queryRow runs the statement about the session and returns its row, or pgx.ErrNoRows.
 func (g *gatherer[T]) queryRow(ctx context.Context, session uuid.UUID, sql string, args ...any) (row T, err error) {
 	g.mu.Lock()
-	if g.underWay < g.most {
+	if g.underWay == 0 {
 		g.underWay++
 		g.mu.Unlock()
-		returned := sync.OnceFunc(g.returned)
-		defer time.AfterFunc(slow, returned).Stop()
-		defer returned()
+		defer g.depart()()
 		return g.read(g.pool.QueryRow(ctx, sql, args...))
 	}
 	answers := make(chan answer[T], 1)
 	g.waiting = append(g.waiting, statement[T]{ctx, session, sql, args, answers})
+	if len(g.waiting) >= crowd && g.underWay < g.most {
+		g.underWay++
+		go g.send(g.next())
+	}
 	g.mu.Unlock()
 	select {
 	case a := <-answers:
@@ -85,33 +90,37 @@ func (g *gatherer[T]) queryRow(ctx context.Context, session uuid.UUID, sql strin
 	}
 }
 
-// returned sends what has been waiting for a round trip to return.
-func (g *gatherer[T]) returned() {
-	if next := g.next(); next != nil {
-		go func() {
-			for ; next != nil; next = g.next() {
-				g.send(next)
-			}
-		}()
+// depart begins a round trip. The function that it returns is to be called at its end. It sends what has been waiting for that;
+// if the round trip is slow, so does the clock.
+func (g *gatherer[T]) depart() (back func()) {
+	returned := sync.OnceFunc(func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if len(g.waiting) == 0 {
+			g.underWay--
+			return
+		}
+		go g.send(g.next())
+	})
+	timer := time.AfterFunc(slow, returned)
+	return func() {
+		timer.Stop()
+		returned()
 	}
 }
 
-// next takes the statements of the next round trip, or notes that there is none.
-func (g *gatherer[T]) next() (gathered []statement[T]) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.waiting) == 0 {
-		g.underWay--
-		return nil
-	}
+// next takes the statements of the next round trip from those that wait.
+func (g *gatherer[T]) next() []statement[T] {
 	n := min(len(g.waiting), maxGathered)
-	gathered, g.waiting = g.waiting[:n:n], g.waiting[n:]
+	gathered := g.waiting[:n:n]
+	g.waiting = g.waiting[n:]
 	return gathered
 }
 
 // send runs the statements together. Where that fails for the sake of one of them, and so took no effect, each is run again
 // by itself.
 func (g *gatherer[T]) send(gathered []statement[T]) {
+	defer g.depart()()
 	slices.SortFunc(gathered, func(a, b statement[T]) int { return bytes.Compare(a.session[:], b.session[:]) })
 	answers, err := g.sendBatch(gathered)
 	var refused *pgconn.PgError
