@@ -48,6 +48,9 @@ type Store interface {
 	Users(ctx context.Context, after string, limit int) ([]User, error)
 	// CreateUser inserts u under its canonical name, or returns ErrExists.
 	CreateUser(ctx context.Context, u User, canonical string, e audit.Event) (User, error)
+	// ImportUsers inserts those of the users whose canonical names are free, with their events, in one transaction, and
+	// returns how many.
+	ImportUsers(ctx context.Context, list []NewUser) (imported int, err error)
 	// SetPassword replaces the hash and raises the epoch.
 	SetPassword(ctx context.Context, id, hash string, e audit.Event) error
 	// Rehash replaces the hash of an unchanged password, if it is still the old one.
