@@ -37,6 +37,7 @@ const (
 	ClientSecretRotated Type = "client.secret_rotated"
 
 	UserCreated         Type = "user.created"
+	UserUpdated         Type = "user.updated"
 	UserDeleted         Type = "user.deleted"
 	UserDisabled        Type = "user.disabled"
 	UserEnabled         Type = "user.enabled"
@@ -53,7 +54,7 @@ var Types = []Type{
 	SessionCreated, SessionRevoked,
 	RefreshTokenReused, RefreshTokenRetriedElsewhere, RefreshTokenCaughtUp, AccessTokenRevoked,
 	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated,
-	UserCreated, UserDeleted, UserDisabled, UserEnabled, UserPasswordChanged, UserLoggedOut,
+	UserCreated, UserUpdated, UserDeleted, UserDisabled, UserEnabled, UserPasswordChanged, UserLoggedOut,
 	KeyCreated, KeyRotated,
 }
 

@@ -1,7 +1,6 @@
 package clients
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -52,6 +51,9 @@ type Client struct {
 	Disabled       bool
 	CreatedAt      time.Time
 
+	// Version is raised by every change.
+	Version int64
+
 	// Epoch is raised when the client is disabled and is random at first: sessions and tokens that began in another
 	// epoch are dead, whatever became of the client since.
 	Epoch int64
@@ -67,46 +69,18 @@ func (c *Client) Public() bool { return c.AuthMethod == None }
 // May tells whether the client is registered for the grant.
 func (c *Client) May(g Grant) bool { return slices.Contains(c.Grants, g) }
 
-// wire is the client object of the public contract, with RFC 7591's names where it has one.
-type wire struct {
-	ID              string     `json:"client_id"`
-	Secret          string     `json:"client_secret,omitempty"`
-	IssuedAt        int64      `json:"client_id_issued_at"`
-	SecretExpiresAt int64      `json:"client_secret_expires_at"`
-	Name            string     `json:"client_name"`
-	Grants          []Grant    `json:"grant_types"`
-	AuthMethod      AuthMethod `json:"token_endpoint_auth_method"`
-	Scope           string     `json:"scope"`
-	Audience        []string   `json:"audience"`
-	RedirectURIs    []string   `json:"redirect_uris"`
-	BrowserOrigins  []string   `json:"browser_origins"`
-	ResourceServer  bool       `json:"resource_server"`
-	Disabled        bool       `json:"disabled"`
-}
-
-// MarshalJSON writes the client object, without the digests.
-func (c Client) MarshalJSON() ([]byte, error) {
-	return json.Marshal(wire{
-		ID: c.ID, Secret: c.Secret, IssuedAt: c.CreatedAt.Unix(), Name: c.Name, Grants: orEmpty(c.Grants), AuthMethod: c.AuthMethod,
-		Scope: c.Scope.String(), Audience: orEmpty(c.Audience), RedirectURIs: orEmpty(c.RedirectURIs),
-		BrowserOrigins: orEmpty(c.BrowserOrigins), ResourceServer: c.ResourceServer, Disabled: c.Disabled,
-	})
-}
-
-func orEmpty[T any](list []T) []T {
-	if list == nil {
-		return []T{}
-	}
-	return list
-}
-
 // FieldError says which member of a client's metadata cannot be, and why.
 type FieldError struct {
-	Field   string // the member's name in the client object
+	Field   string // the member's name in the client object; empty where it is none of its members
 	Problem string
 }
 
-func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
+func (e *FieldError) Error() string {
+	if e.Field == "" {
+		return e.Problem
+	}
+	return e.Field + ": " + e.Problem
+}
 
 func invalid(field, format string, args ...any) error {
 	return &FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}

@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -23,6 +24,7 @@ import (
 // Errors of this package.
 var (
 	ErrNotFound        = errors.New("no such client")
+	ErrChanged         = errors.New("somebody else changed the client meanwhile; look at it again")
 	ErrExists          = errors.New("a client with this id exists already")
 	ErrUnauthenticated = errors.New("client authentication failed") // RFC 6749 section 5.2: invalid_client
 )
@@ -31,19 +33,27 @@ var (
 type Store interface {
 	// Client returns the client, or ErrNotFound.
 	Client(ctx context.Context, id string) (Client, error)
-	// Clients returns up to limit clients in the order of their ids, those behind the id after.
-	Clients(ctx context.Context, after string, limit int) ([]Client, error)
+	// Clients returns the selected clients in the order of their ids.
+	Clients(ctx context.Context, f Filter) ([]Client, error)
 	// CreateClient inserts c, or returns ErrExists. The answer carries the database's time of creation.
 	CreateClient(ctx context.Context, c Client, e audit.Event) (Client, error)
-	// UpdateClient replaces the metadata, or returns ErrNotFound. A public client keeps no digest; one that has none and is
-	// public no more gets c's.
-	UpdateClient(ctx context.Context, c Client, e audit.Event) (Client, error)
+	// UpdateClient replaces the metadata and whether the client is disabled, which raises the epoch. It returns ErrNotFound, or
+	// ErrChanged if c's version is neither 0 nor the stored one. A public client keeps no digest; one that has none and is
+	// public no more gets c's. The event toggled is written as well if the client is disabled now and was not, or the reverse.
+	UpdateClient(ctx context.Context, c Client, e, toggled audit.Event) (updated Client, wasToggled bool, err error)
 	// RotateClientSecret sets the digest; the old secret stays good for overlap. It returns ErrNotFound for an unknown client.
 	RotateClientSecret(ctx context.Context, id string, digest []byte, overlap time.Duration, e audit.Event) (Client, error)
 	// SetClientDisabled disables or enables the client, or returns ErrNotFound. Disabling raises its epoch.
 	SetClientDisabled(ctx context.Context, id string, disabled bool, e audit.Event) (Client, error)
 	// DeleteClient deletes the client, or returns ErrNotFound.
 	DeleteClient(ctx context.Context, id string, e audit.Event) error
+}
+
+// Filter selects clients. Zero members select everything.
+type Filter struct {
+	Query string // what the id or the name contains, without regard to case
+	After string // clients whose ids are behind this one
+	Limit int
 }
 
 const (
@@ -146,7 +156,23 @@ func digest(secret string) []byte {
 	return sum[:]
 }
 
-// Create registers c. An empty id, authentication method or list of grants gets the default. The answer holds the secret
+// errGivenSecret refuses a secret that is not the server's.
+var errGivenSecret = invalid("client_secret", "is made by the server, and only when a client is registered or its secret rotated")
+
+// setDefaults gives the members that are left out their defaults (RFC 7591 section 2). An empty list of grants is not left out.
+func (c *Client) setDefaults() {
+	if c.Name == "" {
+		c.Name = c.ID
+	}
+	if c.AuthMethod == "" {
+		c.AuthMethod = SecretBasic
+	}
+	if c.Grants == nil {
+		c.Grants = []Grant{Password, RefreshToken}
+	}
+}
+
+// Create registers c. An empty id, name, authentication method or absent list of grants gets the default. The answer holds the secret
 // of a confidential client, which is nowhere to be found later.
 func (s *Service) Create(ctx context.Context, c Client, o audit.Origin) (Client, error) {
 	return s.CreateWithSecret(ctx, c, newSecret(), o)
@@ -157,12 +183,10 @@ func (s *Service) CreateWithSecret(ctx context.Context, c Client, secret string,
 	if c.ID == "" {
 		c.ID = uuid.NewString()
 	}
-	if c.AuthMethod == "" {
-		c.AuthMethod = SecretBasic
+	if c.Secret != "" {
+		return Client{}, errGivenSecret
 	}
-	if c.Grants == nil {
-		c.Grants = []Grant{Password, RefreshToken}
-	}
+	c.setDefaults()
 	if err := c.Validate(); err != nil {
 		return Client{}, err
 	}
@@ -179,23 +203,44 @@ func (s *Service) CreateWithSecret(ctx context.Context, c Client, secret string,
 	return s.changed(ctx, created, secret, e, err)
 }
 
-// Update replaces the metadata of the client with c's id. A client that was public and is to have a secret is given one,
+// Update replaces the metadata of the client with c's id, and disables or enables it. It returns ErrNotFound, a FieldError, or,
+// where c has a version and is not the newest, ErrChanged. A client that was public and is to have a secret is given one,
 // which the answer holds.
 func (s *Service) Update(ctx context.Context, c Client, o audit.Origin) (Client, error) {
+	if c.Secret != "" { // RFC 7592 section 2.2: the one that it has may be repeated
+		stored, err := s.store.Client(ctx, c.ID)
+		if err != nil {
+			return Client{}, err
+		}
+		if !stored.proves(c.Secret) {
+			return Client{}, errGivenSecret
+		}
+	}
+	c.setDefaults()
 	if err := c.Validate(); err != nil {
 		return Client{}, err
 	}
-	secret := ""
-	switch {
-	case c.Public():
+	secret := newSecret() // for a client that has none
+	if c.SecretDigest = digest(secret); c.Public() {
 		c.SecretDigest = nil
-	case c.SecretDigest == nil:
-		secret = newSecret()
-		c.SecretDigest = digest(secret)
 	}
-	e := event(audit.ClientUpdated, o, c.ID)
-	updated, err := s.store.UpdateClient(ctx, c, e)
+	e, toggled := event(audit.ClientUpdated, o, c.ID), event(toggledTo(c.Disabled), o, c.ID)
+	updated, wasToggled, err := s.store.UpdateClient(ctx, c, e, toggled)
+	if err == nil && wasToggled {
+		toggled.Log(ctx, s.log)
+	}
+	if !bytes.Equal(updated.SecretDigest, c.SecretDigest) || c.Public() {
+		secret = ""
+	}
 	return s.changed(ctx, updated, secret, e, err)
+}
+
+// toggledTo is the type of the event of a client that is disabled or enabled.
+func toggledTo(disabled bool) audit.Type {
+	if disabled {
+		return audit.ClientDisabled
+	}
+	return audit.ClientEnabled
 }
 
 // RotateSecret gives the client a new secret, which the answer holds. The old one stays good for the overlap.
@@ -218,11 +263,7 @@ func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Dura
 
 // SetDisabled disables the client, which ends its sessions and tokens for good, or enables it again.
 func (s *Service) SetDisabled(ctx context.Context, id string, disabled bool, o audit.Origin) (Client, error) {
-	t := audit.ClientEnabled
-	if disabled {
-		t = audit.ClientDisabled
-	}
-	e := event(t, o, id)
+	e := event(toggledTo(disabled), o, id)
 	c, err := s.store.SetClientDisabled(ctx, id, disabled, e)
 	return s.changed(ctx, c, "", e, err)
 }
@@ -237,9 +278,9 @@ func (s *Service) Delete(ctx context.Context, id string, o audit.Origin) error {
 // Get returns the client as it is in the database, or ErrNotFound.
 func (s *Service) Get(ctx context.Context, id string) (Client, error) { return s.store.Client(ctx, id) }
 
-// List returns up to limit clients in the order of their ids, those behind the id after.
-func (s *Service) List(ctx context.Context, after string, limit int) ([]Client, error) {
-	return s.store.Clients(ctx, after, limit)
+// List returns the selected clients in the order of their ids.
+func (s *Service) List(ctx context.Context, f Filter) ([]Client, error) {
+	return s.store.Clients(ctx, f)
 }
 
 func event(t audit.Type, o audit.Origin, id string) audit.Event {

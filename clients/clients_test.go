@@ -348,7 +348,7 @@ func TestSecretsAreShownOnce(t *testing.T) {
 		check(t, err)
 		shown, err := s.Get(t.Context(), "app")
 		check(t, err)
-		list, err := s.List(t.Context(), "", 10)
+		list, err := s.List(t.Context(), clients.Filter{Limit: 10})
 		check(t, err)
 		for name, v := range map[string]any{"update": updated, "disable": disabled, "show": shown, "list": list} {
 			text, err := json.Marshal(v)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signet/clients"
+	"signet/users"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -50,7 +51,7 @@ func errorAnswers(t *testing.T, b *backend) string {
 	web, other := r.app(t, "web", public), r.app(t, "other")
 	u := r.user(t, "alice")
 	gone := r.user(t, "disabled")
-	_, err := r.users.SetDisabled(t.Context(), gone.ID, true, origin)
+	_, err := r.users.Update(t.Context(), gone.ID, users.Change{Disabled: new(true)}, origin)
 	check(t, err)
 	live, theirs := r.login(t, app, u), r.login(t, other, u)
 	revoked, idle, stolen := r.login(t, app, u), r.login(t, app, u), r.login(t, app, u)

@@ -167,17 +167,18 @@ var ends = map[string]struct {
 	},
 	"user given a new password": {
 		end: func(r *replica, t *testing.T, _ *clients.Client, u users.User, _, _ string) {
-			check(t, r.users.SetPassword(t.Context(), u.ID, "another password", origin))
+			_, err := r.users.Update(t.Context(), u.ID, users.Change{Password: new("another password")}, origin)
+			check(t, err)
 		},
 		clientTokenLives: true,
 	},
 	"user disabled": {
 		end: func(r *replica, t *testing.T, _ *clients.Client, u users.User, _, _ string) {
-			_, err := r.users.SetDisabled(t.Context(), u.ID, true, origin)
+			_, err := r.users.Update(t.Context(), u.ID, users.Change{Disabled: new(true)}, origin)
 			check(t, err)
 		},
 		undo: func(r *replica, t *testing.T, _ *clients.Client, u users.User) {
-			_, err := r.users.SetDisabled(t.Context(), u.ID, false, origin)
+			_, err := r.users.Update(t.Context(), u.ID, users.Change{Disabled: new(false)}, origin)
 			check(t, err)
 		},
 		clientTokenLives: true,

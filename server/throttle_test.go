@@ -14,6 +14,7 @@ import (
 
 	"signet/audit"
 	"signet/storage/storagetest"
+	"signet/users"
 )
 
 // from is a client address, told by a trusted proxy.
@@ -270,7 +271,7 @@ func TestFailedLoginsAreAlike(t *testing.T) {
 		u, err := r.users.Create(t.Context(), name, password, false, origin)
 		check(t, err)
 		if name == "disabled" {
-			_, err = r.users.SetDisabled(t.Context(), u.ID, true, origin)
+			_, err = r.users.Update(t.Context(), u.ID, users.Change{Disabled: new(true)}, origin)
 			check(t, err)
 		}
 	}

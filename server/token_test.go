@@ -8,6 +8,7 @@ import (
 
 	"signet/clients"
 	"signet/keys"
+	"signet/users"
 )
 
 // A request to /token that is refused for what the contract's table says.
@@ -18,7 +19,7 @@ func TestTokenErrors(t *testing.T) {
 		web := r.app(t, "web", public)
 		r.user(t, "alice")
 		disabled := r.user(t, "disabled")
-		if _, err := r.users.SetDisabled(t.Context(), disabled.ID, true, origin); err != nil {
+		if _, err := r.users.Update(t.Context(), disabled.ID, users.Change{Disabled: new(true)}, origin); err != nil {
 			t.Fatal(err)
 		}
 		other := r.app(t, "other")

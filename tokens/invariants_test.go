@@ -617,16 +617,17 @@ func TestEveryReasonEndsASession(t *testing.T) {
 			"revoked by an administrator": func(i tokens.Issued) error { return x.tokens.EndSession(t.Context(), i.SessionID, home) },
 			"logged out everywhere":       func(tokens.Issued) error { return x.users.EndSessions(t.Context(), x.user.ID, home) },
 			"user disabled": func(tokens.Issued) error {
-				_, err := x.users.SetDisabled(t.Context(), x.user.ID, true, home)
+				_, err := x.users.Update(t.Context(), x.user.ID, users.Change{Disabled: new(true)}, home)
 				return err
 			},
 			"user disabled and enabled": func(tokens.Issued) error {
-				_, err := x.users.SetDisabled(t.Context(), x.user.ID, true, home)
-				_, again := x.users.SetDisabled(t.Context(), x.user.ID, false, home)
+				_, err := x.users.Update(t.Context(), x.user.ID, users.Change{Disabled: new(true)}, home)
+				_, again := x.users.Update(t.Context(), x.user.ID, users.Change{Disabled: new(false)}, home)
 				return errors.Join(err, again)
 			},
 			"new password": func(tokens.Issued) error {
-				return x.store.SetPassword(t.Context(), x.user.ID, "none", audit.New(audit.UserPasswordChanged, home))
+				_, err := x.store.ChangeUser(t.Context(), x.user.ID, users.Changes{PasswordHash: new("none")}, nil)
+				return err
 			},
 			"user deleted": func(tokens.Issued) error { return x.users.Delete(t.Context(), x.user.ID, home) },
 			"client disabled": func(tokens.Issued) error {

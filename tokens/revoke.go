@@ -51,7 +51,7 @@ func (s *Service) revokeRefresh(ctx context.Context, c *clients.Client, token st
 	}
 	// A session's client never changes, so that what was just read of it still holds.
 	e := s.event(audit.SessionRevoked, u, st, o)
-	if ok, err = s.store.RevokeSession(ctx, t.session, "revoked by its client", e); err == nil && ok {
+	if ok, err = s.store.RevokeSession(ctx, t.session, "", "revoked by its client", e); err == nil && ok {
 		e.Log(ctx, s.log)
 	}
 	return err

@@ -21,6 +21,7 @@ import (
 	"signet/storage"
 	"signet/storage/storagetest"
 	"signet/tokens"
+	"signet/users"
 )
 
 // TestRotation lets users, clients, thieves, administrators, time, restarts and restored backups do as they like, in any
@@ -392,7 +393,7 @@ func (p *principal) toggle() {
 func (m *machine) switchUser(r *rapid.T) {
 	i := rapid.IntRange(0, 1).Draw(r, "user")
 	m.mUsers[i].toggle()
-	_, err := m.replica(r).users.SetDisabled(context.Background(), m.userIDs[i], m.mUsers[i].disabled, home)
+	_, err := m.replica(r).users.Update(context.Background(), m.userIDs[i], users.Change{Disabled: new(m.mUsers[i].disabled)}, home)
 	check(m.t, err)
 }
 

@@ -96,6 +96,15 @@ type AccessToken struct {
 	ClientEpoch int64 // of a client's own token
 }
 
+// Holder is what the database says of an active access token.
+type Holder struct {
+	Username   string        // of the session's user; empty for a client's own token
+	Admin      bool          // the user is one
+	Scope      clients.Scope // what the session was granted, or the client is registered for
+	SessionEnd time.Time     // the absolute end of the session; zero for a client's own token
+	Now        time.Time
+}
+
 // Filter selects sessions. Zero members select everything.
 type Filter struct {
 	UserID   string
@@ -120,13 +129,15 @@ type Store interface {
 	// RevokeReused revokes the session if the token with the sequence number u.From is spent and no retry: it is not the
 	// last one used, or was used longer than the window ago. It returns false if that is no longer so.
 	RevokeReused(ctx context.Context, u Use, window time.Duration, e audit.Event) (bool, error)
-	// RevokeSession revokes the session if it has not been, whatever its state otherwise.
-	RevokeSession(ctx context.Context, id uuid.UUID, reason string, e audit.Event) (bool, error)
+	// RevokeSession revokes the session if it has not been, whatever its state otherwise, and is of that user, if one is given.
+	RevokeSession(ctx context.Context, id uuid.UUID, userID, reason string, e audit.Event) (bool, error)
 	// RevokeAccessToken revokes the token if it is active. It returns false if it was not.
 	RevokeAccessToken(ctx context.Context, t AccessToken, e audit.Event) (bool, error)
 	// AccessTokenActive tells whether the token has neither expired nor been revoked and its session, or for want of one
 	// its client, is live. The username is that of the session's user.
 	AccessTokenActive(ctx context.Context, t AccessToken) (username string, active bool, err error)
+	// AccessTokenHolder returns what the database says of an active access token, by the same decision as AccessTokenActive.
+	AccessTokenHolder(ctx context.Context, t AccessToken) (h Holder, active bool, err error)
 	// Sessions returns the selected sessions that can be used, in the order of their ids.
 	Sessions(ctx context.Context, f Filter) ([]Session, error)
 	// RecordEvent writes an event that stands for itself.
@@ -178,13 +189,22 @@ func (s *Service) Issuer() string { return s.cfg.Issuer }
 // StartSession begins a session of the user on the client, whose password was checked, and issues its first tokens: a
 // refresh token where the client is registered for that grant. It returns ErrInvalidGrant if the user or client changed since.
 func (s *Service) StartSession(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, o audit.Origin) (Issued, error) {
+	return s.start(ctx, c, u, scope, audience, s.cfg.RefreshTTL, s.cfg.SessionTTL, o)
+}
+
+// StartSessionUntil is StartSession for a session that lives for the ttl, however little it is used.
+func (s *Service) StartSessionUntil(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, ttl time.Duration, o audit.Origin) (Issued, error) {
+	return s.start(ctx, c, u, scope, audience, ttl, ttl, o)
+}
+
+func (s *Service) start(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, idle, ttl time.Duration, o audit.Origin) (Issued, error) {
 	first := newRefreshToken()
 	e := audit.New(audit.SessionCreated, o)
 	e.ClientID, e.UserID, e.SessionID = c.ID, u.ID, first.session.String()
 	g, err := s.store.CreateSession(ctx, NewSession{
 		ID: first.session, ClientID: c.ID, ClientEpoch: c.Epoch, UserID: u.ID, UserEpoch: u.Epoch,
 		Scope: scope, Audience: audience, SecretDigest: first.digest(),
-		IdleTTL: s.cfg.RefreshTTL, TTL: s.cfg.SessionTTL, Address: o.Address, UserAgent: shorten(o.UserAgent),
+		IdleTTL: idle, TTL: ttl, Address: o.Address, UserAgent: shorten(o.UserAgent),
 	}, e)
 	if err != nil {
 		return Issued{}, err
@@ -234,13 +254,18 @@ func (s *Service) Sessions(ctx context.Context, f Filter) ([]Session, error) {
 
 // EndSession revokes the session with that id, or returns ErrNoSession where there is none to revoke.
 func (s *Service) EndSession(ctx context.Context, id string, o audit.Origin) error {
+	return s.EndSessionOf(ctx, "", id, o)
+}
+
+// EndSessionOf is EndSession for a session that has to be that user's.
+func (s *Service) EndSessionOf(ctx context.Context, userID, id string, o audit.Origin) error {
 	session, err := uuid.Parse(id)
 	if err != nil {
 		return ErrNoSession
 	}
 	e := audit.New(audit.SessionRevoked, o)
 	e.SessionID = session.String()
-	ok, err := s.store.RevokeSession(ctx, session, "ended by "+o.Actor, e)
+	ok, err := s.store.RevokeSession(ctx, session, userID, "ended by "+o.Actor, e)
 	if err != nil {
 		return err
 	}

@@ -44,21 +44,17 @@ type User struct {
 type Store interface {
 	// User returns the user with that canonical name (see Canonical) or id, or ErrNotFound.
 	User(ctx context.Context, nameOrID string) (User, error)
-	// Users returns up to limit users in the order of their canonical names, those behind the name after.
-	Users(ctx context.Context, after string, limit int) ([]User, error)
+	// Users returns the selected users in the order of their canonical names.
+	Users(ctx context.Context, f Filter) ([]User, error)
 	// CreateUser inserts u under its canonical name, or returns ErrExists.
 	CreateUser(ctx context.Context, u User, canonical string, e audit.Event) (User, error)
 	// ImportUsers inserts those of the users whose canonical names are free, with their events, in one transaction, and
 	// returns how many.
 	ImportUsers(ctx context.Context, list []NewUser) (imported int, err error)
-	// SetPassword replaces the hash and raises the epoch.
-	SetPassword(ctx context.Context, id, hash string, e audit.Event) error
 	// Rehash replaces the hash of an unchanged password, if it is still the old one.
 	Rehash(ctx context.Context, id, oldHash, newHash string) error
-	// SetUserDisabled disables or enables the user. Disabling raises the epoch.
-	SetUserDisabled(ctx context.Context, id string, disabled bool, e audit.Event) (User, error)
-	// EndSessions raises the epoch.
-	EndSessions(ctx context.Context, id string, e audit.Event) error
+	// ChangeUser makes the changes, and writes the events, or returns ErrNotFound.
+	ChangeUser(ctx context.Context, id string, ch Changes, events []audit.Event) (User, error)
 	// DeleteUser deletes the user.
 	DeleteUser(ctx context.Context, id string, e audit.Event) error
 
@@ -71,6 +67,24 @@ type Store interface {
 	// ClearLoginFailures forgets the failures of the username, unless the cap was reached meanwhile, by guesses made
 	// at the same time: then it returns how long to wait.
 	ClearLoginFailures(ctx context.Context, a Attempt) (time.Duration, error)
+}
+
+// Filter selects users. Zero members select everything.
+type Filter struct {
+	Query string // what the name contains, without regard to case
+	After string // users whose names are behind this one
+	Limit int
+}
+
+// Changes are what is to become of a user, for the store. Nil members are left as they are. A new hash, disabling and
+// EndSessions raise the epoch.
+type Changes struct {
+	PasswordHash *string
+	Disabled     *bool
+	Admin        *bool
+	EndSessions  bool
+	Except       string // the id of a session of the user that lives on; none if empty
+	Epoch        *int64 // nothing is changed, and ErrNotFound returned, unless it is still this one
 }
 
 // Config is what the operator decides about logins.
@@ -141,34 +155,92 @@ func (s *Service) Create(ctx context.Context, username, password string, admin b
 	return u, s.done(ctx, e, err)
 }
 
-// SetPassword replaces the password and ends all of the user's sessions.
-func (s *Service) SetPassword(ctx context.Context, id, password string, o audit.Origin) error {
+// Change is what is to become of a user. Nil members are left as they are.
+type Change struct {
+	Password *string // a new one ends all of the user's sessions
+	Disabled *bool   // disabling ends them as well, for good
+	Admin    *bool
+}
+
+// Update makes the change as a whole, or returns ErrNotFound or ErrPassword.
+func (s *Service) Update(ctx context.Context, id string, ch Change, o audit.Origin) (User, error) {
+	changes := Changes{Disabled: ch.Disabled, Admin: ch.Admin}
+	var events []audit.Event
+	if ch.Password != nil {
+		if err := checkPassword(*ch.Password); err != nil {
+			return User{}, err
+		}
+		hash, err := s.hasher.hash(ctx, *ch.Password)
+		if err != nil {
+			return User{}, err
+		}
+		changes.PasswordHash = &hash
+		events = append(events, event(audit.UserPasswordChanged, o, id))
+	}
+	if ch.Disabled != nil {
+		t := audit.UserEnabled
+		if *ch.Disabled {
+			t = audit.UserDisabled
+		}
+		events = append(events, event(t, o, id))
+	}
+	if ch.Admin != nil {
+		e := event(audit.UserUpdated, o, id)
+		if e.Detail = "no admin"; *ch.Admin {
+			e.Detail = "admin"
+		}
+		events = append(events, e)
+	}
+	return s.change(ctx, id, changes, events...)
+}
+
+// change makes the changes and logs their events.
+func (s *Service) change(ctx context.Context, id string, ch Changes, events ...audit.Event) (User, error) {
+	u, err := s.store.ChangeUser(ctx, id, ch, events)
+	if err == nil {
+		for _, e := range events {
+			e.Log(ctx, s.log)
+		}
+	}
+	return u, err
+}
+
+// ChangePassword replaces a password by one that its user chose, who has to know the current one: that is checked like a
+// login. It ends all of the user's sessions but the one given. It returns ErrPassword, ErrBadCredentials, a ThrottledError,
+// ErrOverloaded, or the database's error.
+func (s *Service) ChangePassword(ctx context.Context, username, current, password, session, clientID string, o audit.Origin) error {
 	if err := checkPassword(password); err != nil {
+		return err
+	}
+	u, err := s.Authenticate(ctx, username, current, clientID, o)
+	if err != nil {
 		return err
 	}
 	hash, err := s.hasher.hash(ctx, password)
 	if err != nil {
 		return err
 	}
-	e := event(audit.UserPasswordChanged, o, id)
-	return s.done(ctx, e, s.store.SetPassword(ctx, id, hash, e))
-}
-
-// SetDisabled disables the user, which ends all of its sessions for good, or enables it again.
-func (s *Service) SetDisabled(ctx context.Context, id string, disabled bool, o audit.Origin) (User, error) {
-	t := audit.UserEnabled
-	if disabled {
-		t = audit.UserDisabled
+	e := event(audit.UserPasswordChanged, o, u.ID)
+	e.ClientID, e.SessionID = clientID, session
+	_, err = s.change(ctx, u.ID, Changes{PasswordHash: &hash, Except: session, Epoch: &u.Epoch}, e)
+	if errors.Is(err, ErrNotFound) {
+		err = ErrBadCredentials // changed, or disabled, since it was checked
 	}
-	e := event(t, o, id)
-	u, err := s.store.SetUserDisabled(ctx, id, disabled, e)
-	return u, s.done(ctx, e, err)
+	return err
 }
 
 // EndSessions ends all of the user's sessions, on every client.
 func (s *Service) EndSessions(ctx context.Context, id string, o audit.Origin) error {
+	_, err := s.change(ctx, id, Changes{EndSessions: true}, event(audit.UserLoggedOut, o, id))
+	return err
+}
+
+// EndOtherSessions ends all of the user's sessions but the one given.
+func (s *Service) EndOtherSessions(ctx context.Context, id, session string, o audit.Origin) error {
 	e := event(audit.UserLoggedOut, o, id)
-	return s.done(ctx, e, s.store.EndSessions(ctx, id, e))
+	e.Detail = "all sessions but " + session
+	_, err := s.change(ctx, id, Changes{EndSessions: true, Except: session}, e)
+	return err
 }
 
 // Delete deletes the user; its sessions are dead.
@@ -185,9 +257,10 @@ func (s *Service) Find(ctx context.Context, nameOrID string) (User, error) {
 	return s.store.User(ctx, Canonical(nameOrID))
 }
 
-// List returns up to limit users in the order of their names, those behind the name after.
-func (s *Service) List(ctx context.Context, after string, limit int) ([]User, error) {
-	return s.store.Users(ctx, Canonical(after), limit)
+// List returns the selected users in the order of their names.
+func (s *Service) List(ctx context.Context, f Filter) ([]User, error) {
+	f.Query, f.After = Canonical(f.Query), Canonical(f.After)
+	return s.store.Users(ctx, f)
 }
 
 func event(t audit.Type, o audit.Origin, id string) audit.Event {

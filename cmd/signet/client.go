@@ -152,11 +152,11 @@ func clientListCommand() *cobra.Command {
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			all, err := everything(func(last *clients.Client, limit int) ([]clients.Client, error) {
-				after := ""
+				f := clients.Filter{Limit: limit}
 				if last != nil {
-					after = last.ID
+					f.After = last.ID
 				}
-				return a.clients.List(ctx, after, limit)
+				return a.clients.List(ctx, f)
 			})
 			if err != nil {
 				return err
@@ -197,14 +197,19 @@ func clientShowCommand() *cobra.Command {
 func clientUpdateCommand() *cobra.Command {
 	var f clientFlags
 	cmd := onClient("update", "Change what the flags mention, and nothing else", func(ctx context.Context, cmd *cobra.Command, a *app, id string) (clients.Client, error) {
-		c, err := a.clients.Get(ctx, id)
-		if err != nil {
-			return c, err
+		for {
+			c, err := a.clients.Get(ctx, id)
+			if err != nil {
+				return c, err
+			}
+			if err := f.apply(cmd, &c); err != nil {
+				return c, err
+			}
+			// Where somebody else changed the client in between, what the flags say is said of that one.
+			if c, err = a.clients.Update(ctx, c, cliOrigin()); !errors.Is(err, clients.ErrChanged) {
+				return c, err
+			}
 		}
-		if err := f.apply(cmd, &c); err != nil {
-			return c, err
-		}
-		return a.clients.Update(ctx, c, cliOrigin())
 	})
 	f.add(cmd)
 	return cmd

@@ -16,7 +16,7 @@ import (
 
 func userCommand() *cobra.Command {
 	return group("user", "Look after users",
-		userCreateCommand(), userSetPasswordCommand(), userListCommand(),
+		userCreateCommand(), userImportCommand(), userSetPasswordCommand(), userListCommand(),
 		onUser("show", "Show a user", func(_ context.Context, _ *app, u users.User) (users.User, error) { return u, nil }),
 		userSetDisabledCommand("disable", "Disable a user; all its sessions end for good", true),
 		userSetDisabledCommand("enable", "Enable a disabled user", false),
@@ -116,7 +116,7 @@ func userSetPasswordCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.users.SetPassword(ctx, u.ID, password, cliOrigin()); err != nil {
+			if _, err := a.users.Update(ctx, u.ID, users.Change{Password: &password}, cliOrigin()); err != nil {
 				return err
 			}
 			shown := userWithPassword{User: u}
@@ -135,11 +135,11 @@ func userListCommand() *cobra.Command {
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			all, err := everything(func(last *users.User, limit int) ([]users.User, error) {
-				after := ""
+				f := users.Filter{Limit: limit}
 				if last != nil {
-					after = last.Username
+					f.After = last.Username
 				}
-				return a.users.List(ctx, after, limit)
+				return a.users.List(ctx, f)
 			})
 			if err != nil {
 				return err
@@ -173,7 +173,7 @@ func onUser(use, short string, f func(ctx context.Context, a *app, u users.User)
 
 func userSetDisabledCommand(use, short string, disabled bool) *cobra.Command {
 	return onUser(use, short, func(ctx context.Context, a *app, u users.User) (users.User, error) {
-		return a.users.SetDisabled(ctx, u.ID, disabled, cliOrigin())
+		return a.users.Update(ctx, u.ID, users.Change{Disabled: &disabled}, cliOrigin())
 	})
 }
 

@@ -12,6 +12,36 @@ const insertEvent = `INSERT INTO audit_events (id, type, actor, client_id, user_
 	SELECT @e_id::uuid, @e_type::text, @e_actor::text, @e_client::text, @e_user::text, @e_session::text,
 		@e_address::text, @e_request::text, @e_detail::text`
 
+// insertEvents is insertEvent for all of the events that withAll was given, to be selected from allEvents.
+const (
+	insertEvents = `INSERT INTO audit_events (id, type, actor, client_id, user_id, session_id, address, request_id, detail) SELECT e.*`
+	allEvents    = `unnest(@e_ids::uuid[], @e_types::text[], @e_actors::text[], @e_clients::text[], @e_users::text[],
+		@e_sessions::text[], @e_addresses::text[], @e_requests::text[], @e_details::text[])
+		AS e (id, type, actor, client_id, user_id, session_id, address, request_id, detail)`
+)
+
+// withAll adds the arguments of allEvents to those of a statement.
+func withAll(events []audit.Event, args pgx.NamedArgs) pgx.NamedArgs {
+	for name, member := range map[string]func(e audit.Event) string{
+		"e_ids":       func(e audit.Event) string { return e.ID },
+		"e_types":     func(e audit.Event) string { return string(e.Type) },
+		"e_actors":    func(e audit.Event) string { return e.Actor },
+		"e_clients":   func(e audit.Event) string { return e.ClientID },
+		"e_users":     func(e audit.Event) string { return e.UserID },
+		"e_sessions":  func(e audit.Event) string { return e.SessionID },
+		"e_addresses": func(e audit.Event) string { return e.Address },
+		"e_requests":  func(e audit.Event) string { return e.RequestID },
+		"e_details":   func(e audit.Event) string { return e.Detail },
+	} {
+		values := make([]string, len(events))
+		for i, e := range events {
+			values[i] = member(e)
+		}
+		args[name] = values
+	}
+	return args
+}
+
 // RecordEvent implements audit.Store.
 func (s *Store) RecordEvent(ctx context.Context, e audit.Event) error {
 	_, err := s.exec(ctx, insertEvent+` ON CONFLICT (id) DO NOTHING`, with(e, pgx.NamedArgs{}))

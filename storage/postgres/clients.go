@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,11 +12,18 @@ import (
 )
 
 const clientColumns = `id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server,
-	disabled, epoch, secret_digest, CASE WHEN previous_until > now() THEN previous_digest END, created_at`
+	disabled, epoch, secret_digest, CASE WHEN previous_until > now() THEN previous_digest END, created_at, version`
+
+// clientFields are what a row of clientColumns is scanned into.
+func clientFields(c *clients.Client) []any {
+	return []any{
+		&c.ID, &c.Name, &c.Grants, &c.AuthMethod, &c.Scope, &c.Audience, &c.RedirectURIs, &c.BrowserOrigins, &c.ResourceServer,
+		&c.Disabled, &c.Epoch, &c.SecretDigest, &c.PreviousDigest, &c.CreatedAt, &c.Version,
+	}
+}
 
 func readClient(row pgx.CollectableRow) (c clients.Client, err error) {
-	err = row.Scan(&c.ID, &c.Name, &c.Grants, &c.AuthMethod, &c.Scope, &c.Audience, &c.RedirectURIs, &c.BrowserOrigins,
-		&c.ResourceServer, &c.Disabled, &c.Epoch, &c.SecretDigest, &c.PreviousDigest, &c.CreatedAt)
+	err = row.Scan(clientFields(&c)...)
 	c.CreatedAt = c.CreatedAt.UTC()
 	return c, err
 }
@@ -51,9 +59,10 @@ func (s *Store) oneClient(ctx context.Context, sql string, args pgx.NamedArgs) (
 }
 
 // Clients implements clients.Store.
-func (s *Store) Clients(ctx context.Context, after string, limit int) ([]clients.Client, error) {
-	return many(ctx, s, readClient, `SELECT `+clientColumns+` FROM clients WHERE id > @after ORDER BY id LIMIT @limit`,
-		pgx.NamedArgs{"after": after, "limit": limit})
+func (s *Store) Clients(ctx context.Context, f clients.Filter) ([]clients.Client, error) {
+	return many(ctx, s, readClient, `SELECT `+clientColumns+` FROM clients
+		WHERE id > @after AND (@query = '' OR position(lower(@query) IN lower(id)) > 0 OR position(lower(@query) IN lower(name)) > 0)
+		ORDER BY id LIMIT @limit`, pgx.NamedArgs{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
 var createClient = recording(`
@@ -78,20 +87,47 @@ func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Even
 	return created, err
 }
 
-var updateClient = recording(`
-	UPDATE clients SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
-		redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server,
-		secret_digest = CASE WHEN @auth_method <> 'none' THEN coalesce(secret_digest, @secret_digest) END,
-		previous_digest = CASE WHEN @auth_method <> 'none' THEN previous_digest END
-	WHERE id = @id RETURNING *`, clientColumns)
+// updateClient looks at the row before it is changed, and locks it: only so can it tell what the change was.
+var updateClient = `WITH old AS (SELECT id, disabled FROM clients WHERE id = @id FOR UPDATE),
+	changed AS (
+		UPDATE clients c SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
+			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server,
+			secret_digest = CASE WHEN @auth_method <> 'none' THEN coalesce(secret_digest, @secret_digest) END,
+			previous_digest = CASE WHEN @auth_method <> 'none' THEN previous_digest END,
+			disabled = @disabled, epoch = epoch + CASE WHEN @disabled AND NOT c.disabled THEN 1 ELSE 0 END, version = version + 1
+		FROM old WHERE c.id = old.id AND (@version::bigint = 0 OR version = @version)
+		RETURNING c.*, c.disabled <> old.disabled AS toggled
+	), event AS (` + insertEvents + ` FROM changed, ` + allEvents + `
+		WHERE e.id <> @toggled_id::uuid OR changed.toggled ON CONFLICT (id) DO NOTHING)
+	SELECT ` + clientColumns + `, toggled FROM changed`
 
 // UpdateClient implements clients.Store.
-func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
-	return s.oneClient(ctx, updateClient, with(e, clientArgs(c)))
+func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e, toggled audit.Event) (updated clients.Client, wasToggled bool, err error) {
+	args := withAll([]audit.Event{e, toggled}, clientArgs(c))
+	args["disabled"], args["version"], args["toggled_id"] = c.Disabled, c.Version, toggled.ID
+	// With a version, a repetition would not tell its own change from somebody else's.
+	updated, err = run(ctx, s, c.Version == 0, func(ctx context.Context) (clients.Client, error) {
+		rows, err := s.pool.Query(ctx, updateClient, args)
+		if err != nil {
+			return clients.Client{}, err
+		}
+		return pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (c clients.Client, err error) {
+			err = row.Scan(append(clientFields(&c), &wasToggled)...)
+			c.CreatedAt = c.CreatedAt.UTC()
+			return c, err
+		})
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		if _, err = s.Client(ctx, c.ID); err == nil {
+			err = clients.ErrChanged
+		}
+	}
+	return updated, wasToggled, err
 }
 
 var rotateClientSecret = recording(`
-	UPDATE clients SET secret_digest = @digest, previous_digest = secret_digest, previous_until = now() + @overlap::interval
+	UPDATE clients SET secret_digest = @digest, previous_digest = secret_digest, previous_until = now() + @overlap::interval,
+		version = version + 1
 	WHERE id = @id RETURNING *`, clientColumns)
 
 // RotateClientSecret implements clients.Store.
@@ -100,7 +136,7 @@ func (s *Store) RotateClientSecret(ctx context.Context, id string, digest []byte
 }
 
 var setClientDisabled = recording(`
-	UPDATE clients SET disabled = @disabled, epoch = epoch + CASE WHEN @disabled THEN 1 ELSE 0 END
+	UPDATE clients SET disabled = @disabled, epoch = epoch + CASE WHEN @disabled THEN 1 ELSE 0 END, version = version + 1
 	WHERE id = @id RETURNING *`, clientColumns)
 
 // SetClientDisabled implements clients.Store.

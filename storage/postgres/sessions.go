@@ -119,40 +119,42 @@ func (s *Store) RevokeReused(ctx context.Context, u tokens.Use, window time.Dura
 }
 
 // RevokeSession implements tokens.Store. The event is completed from the row.
-func (s *Store) RevokeSession(ctx context.Context, id uuid.UUID, reason string, e audit.Event) (bool, error) {
+func (s *Store) RevokeSession(ctx context.Context, id uuid.UUID, userID, reason string, e audit.Event) (bool, error) {
 	n, err := s.exec(ctx, `
 		WITH changed AS (
-			UPDATE sessions SET revoked_at = now(), revoked_reason = @reason WHERE id = @id AND revoked_at IS NULL RETURNING *
+			UPDATE sessions SET revoked_at = now(), revoked_reason = @reason
+			WHERE id = @id AND revoked_at IS NULL AND (@user = '' OR user_id = nullif(@user, '')::uuid) RETURNING *
 		), event AS (
 			INSERT INTO audit_events (id, type, actor, client_id, user_id, session_id, address, request_id, detail)
 			SELECT @e_id::uuid, @e_type::text, @e_actor::text, client_id, user_id::text, id::text,
 				@e_address::text, @e_request::text, @e_detail::text FROM changed
 		)
-		SELECT id FROM changed`, with(e, pgx.NamedArgs{"id": [16]byte(id), "reason": reason}))
+		SELECT id FROM changed`, with(e, pgx.NamedArgs{"id": [16]byte(id), "user": userID, "reason": reason}))
 	return n > 0, err
 }
 
-// active is the one decision about an access token: it selects the username of its user, or nothing. A client's own
+// active is the one decision about an access token: it selects from its session, user and client, or nothing. A client's own
 // token has no session, and lives as long as the epoch of its client.
 const (
-	active = `SELECT u.username FROM sessions s, users u, clients c WHERE ` + live + `
+	active = `FROM sessions s, users u, clients c WHERE ` + live + `
 		AND s.id = $3 AND s.user_id = $4 AND s.client_id = $5 AND ` + unspoilt
-	activeOfClient = `SELECT '' FROM clients c WHERE c.id = $3 AND c.epoch = $4 AND NOT c.disabled AND ` + unspoilt
+	activeOfClient = `FROM clients c WHERE c.id = $3 AND c.epoch = $4 AND NOT c.disabled AND ` + unspoilt
 	unspoilt       = `to_timestamp($2) > now() AND NOT EXISTS (SELECT FROM revoked_access_tokens r WHERE r.jti = $1)`
 )
 
-// activeQuery returns what selects the username of an active token, and its arguments: the first two are jti and expiry.
-func activeQuery(t tokens.AccessToken) (sql string, args []any) {
+// activeQuery returns what selects the columns of an active token, or those of a client's own one, and its arguments: the first
+// two are jti and expiry.
+func activeQuery(t tokens.AccessToken, columns, columnsOfClient string) (sql string, args []any) {
 	exp := float64(t.ExpiresAt.Unix())
 	if t.SessionID == uuid.Nil {
-		return activeOfClient, []any{t.ID, exp, t.ClientID, t.ClientEpoch}
+		return "SELECT " + columnsOfClient + " " + activeOfClient, []any{t.ID, exp, t.ClientID, t.ClientEpoch}
 	}
-	return active, []any{t.ID, exp, [16]byte(t.SessionID), t.UserID, t.ClientID}
+	return "SELECT " + columns + " " + active, []any{t.ID, exp, [16]byte(t.SessionID), t.UserID, t.ClientID}
 }
 
 // AccessTokenActive implements tokens.Store.
 func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (username string, ok bool, err error) {
-	sql, args := activeQuery(t)
+	sql, args := activeQuery(t, "u.username", "''")
 	username, err = run(ctx, s, true, func(ctx context.Context) (string, error) {
 		return s.questions.queryRow(ctx, t.SessionID, sql, args...)
 	})
@@ -162,9 +164,25 @@ func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (us
 	return username, err == nil, err
 }
 
+// AccessTokenHolder implements tokens.Store.
+func (s *Store) AccessTokenHolder(ctx context.Context, t tokens.AccessToken) (h tokens.Holder, ok bool, err error) {
+	sql, args := activeQuery(t, "u.username, u.admin, s.scope, s.expires_at, now()", "'', false, c.scope, NULL::timestamptz, now()")
+	h, err = run(ctx, s, true, func(ctx context.Context) (h tokens.Holder, err error) {
+		var end *time.Time
+		if err = s.pool.QueryRow(ctx, sql, args...).Scan(&h.Username, &h.Admin, (*[]string)(&h.Scope), &end, &h.Now); err == nil && end != nil {
+			h.SessionEnd = *end
+		}
+		return h, err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return h, false, nil
+	}
+	return h, err == nil, err
+}
+
 // RevokeAccessToken implements tokens.Store.
 func (s *Store) RevokeAccessToken(ctx context.Context, t tokens.AccessToken, e audit.Event) (bool, error) {
-	sql, args := activeQuery(t)
+	sql, args := activeQuery(t, "1", "1")
 	sql = `INSERT INTO revoked_access_tokens (jti, expires_at) SELECT $1, to_timestamp($2) WHERE EXISTS (` + sql + `) ON CONFLICT DO NOTHING`
 	return run(ctx, s, true, func(ctx context.Context) (revoked bool, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"signet/audit"
 	"signet/users"
@@ -40,9 +41,10 @@ func (s *Store) User(ctx context.Context, nameOrID string) (users.User, error) {
 }
 
 // Users implements users.Store.
-func (s *Store) Users(ctx context.Context, after string, limit int) ([]users.User, error) {
-	return many(ctx, s, readUser, `SELECT `+userColumns+` FROM users WHERE canonical > @after ORDER BY canonical LIMIT @limit`,
-		pgx.NamedArgs{"after": after, "limit": limit})
+func (s *Store) Users(ctx context.Context, f users.Filter) ([]users.User, error) {
+	return many(ctx, s, readUser, `SELECT `+userColumns+` FROM users
+		WHERE canonical > @after AND (@query = '' OR position(@query IN canonical) > 0) ORDER BY canonical LIMIT @limit`,
+		pgx.NamedArgs{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
 var createUser = recording(`
@@ -66,14 +68,6 @@ func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, 
 	return created, err
 }
 
-var setPassword = recording(`UPDATE users SET password_hash = @hash, epoch = epoch + 1 WHERE id = @id RETURNING *`, userColumns)
-
-// SetPassword implements users.Store.
-func (s *Store) SetPassword(ctx context.Context, id, hash string, e audit.Event) error {
-	_, err := s.oneUser(ctx, setPassword, with(e, pgx.NamedArgs{"id": id, "hash": hash}))
-	return err
-}
-
 // Rehash implements users.Store.
 func (s *Store) Rehash(ctx context.Context, id, oldHash, newHash string) error {
 	_, err := s.exec(ctx, `UPDATE users SET password_hash = @new WHERE id = @id AND password_hash = @old`,
@@ -81,21 +75,35 @@ func (s *Store) Rehash(ctx context.Context, id, oldHash, newHash string) error {
 	return err
 }
 
-var setUserDisabled = recording(`
-	UPDATE users SET disabled = @disabled, epoch = epoch + CASE WHEN @disabled THEN 1 ELSE 0 END
-	WHERE id = @id RETURNING *`, userColumns)
+// changeUser keeps the session that is to live on in the user's new epoch.
+var changeUser = `WITH changed AS (
+		UPDATE users SET password_hash = coalesce(@hash, password_hash), disabled = coalesce(@disabled, disabled),
+			admin = coalesce(@admin, admin), epoch = epoch + CASE WHEN @end OR @hash IS NOT NULL OR @disabled THEN 1 ELSE 0 END
+		WHERE id = @id AND (@epoch::bigint IS NULL OR epoch = @epoch) RETURNING *
+	), kept AS (
+		UPDATE sessions s SET user_epoch = u.epoch FROM changed u
+		WHERE s.id = @except::uuid AND s.user_id = u.id AND s.user_epoch = u.epoch - 1
+	), event AS (` + insertEvents + ` FROM changed, ` + allEvents + ` ON CONFLICT (id) DO NOTHING)
+	SELECT ` + userColumns + ` FROM changed`
 
-// SetUserDisabled implements users.Store.
-func (s *Store) SetUserDisabled(ctx context.Context, id string, disabled bool, e audit.Event) (users.User, error) {
-	return s.oneUser(ctx, setUserDisabled, with(e, pgx.NamedArgs{"id": id, "disabled": disabled}))
-}
-
-var endSessions = recording(`UPDATE users SET epoch = epoch + 1 WHERE id = @id RETURNING *`, userColumns)
-
-// EndSessions implements users.Store.
-func (s *Store) EndSessions(ctx context.Context, id string, e audit.Event) error {
-	_, err := s.oneUser(ctx, endSessions, with(e, pgx.NamedArgs{"id": id}))
-	return err
+// ChangeUser implements users.Store.
+func (s *Store) ChangeUser(ctx context.Context, id string, ch users.Changes, events []audit.Event) (users.User, error) {
+	args := withAll(events, pgx.NamedArgs{
+		"id": id, "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin, "end": ch.EndSessions,
+		"except": pgtype.Text{String: ch.Except, Valid: ch.Except != ""}, "epoch": ch.Epoch,
+	})
+	// With an epoch, a repetition would not tell its own change from somebody else's.
+	u, err := run(ctx, s, ch.Epoch == nil, func(ctx context.Context) (users.User, error) {
+		rows, err := s.pool.Query(ctx, changeUser, args)
+		if err != nil {
+			return users.User{}, err
+		}
+		return pgx.CollectExactlyOneRow(rows, readUser)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = users.ErrNotFound
+	}
+	return u, err
 }
 
 var deleteUser = recording(`DELETE FROM users WHERE id = @id RETURNING *`, userColumns)

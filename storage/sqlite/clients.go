@@ -10,12 +10,12 @@ import (
 )
 
 const clientColumns = `id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server,
-	disabled, epoch, secret_digest, CASE WHEN previous_until > @now THEN previous_digest END, created_at`
+	disabled, epoch, secret_digest, CASE WHEN previous_until > @now THEN previous_digest END, created_at, version`
 
 func readClient(row *sql.Rows) (c clients.Client, err error) {
 	err = row.Scan(&c.ID, &c.Name, fromList(&c.Grants), &c.AuthMethod, fromList((*[]string)(&c.Scope)), fromList(&c.Audience),
 		fromList(&c.RedirectURIs), fromList(&c.BrowserOrigins), &c.ResourceServer, &c.Disabled, &c.Epoch, &c.SecretDigest,
-		&c.PreviousDigest, moment{&c.CreatedAt})
+		&c.PreviousDigest, moment{&c.CreatedAt}, &c.Version)
 	return c, err
 }
 
@@ -38,9 +38,10 @@ func (s *Store) Client(ctx context.Context, id string) (clients.Client, error) {
 }
 
 // Clients implements clients.Store.
-func (s *Store) Clients(ctx context.Context, after string, limit int) ([]clients.Client, error) {
-	return many(ctx, s, readClient, `SELECT `+clientColumns+` FROM clients WHERE id > @after ORDER BY id LIMIT @limit`,
-		args{"after": after, "limit": limit})
+func (s *Store) Clients(ctx context.Context, f clients.Filter) ([]clients.Client, error) {
+	return many(ctx, s, readClient, `SELECT `+clientColumns+` FROM clients
+		WHERE id > @after AND (@query = '' OR instr(lower(id), lower(@query)) > 0 OR instr(lower(name), lower(@query)) > 0)
+		ORDER BY id LIMIT @limit`, args{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
 // CreateClient implements clients.Store.
@@ -68,26 +69,50 @@ func (s *Store) changeClient(ctx context.Context, text string, a args, e audit.E
 }
 
 // UpdateClient implements clients.Store.
-func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
-	return s.changeClient(ctx, `
+func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e, toggled audit.Event) (updated clients.Client, wasToggled bool, err error) {
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		old, found, err := oneIn(ctx, t, readClient, `SELECT `+clientColumns+` FROM clients WHERE id = @id`, args{"id": c.ID})
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			return clients.ErrNotFound
+		case c.Version != 0 && c.Version != old.Version:
+			return clients.ErrChanged
+		}
+		wasToggled = c.Disabled != old.Disabled
+		a := clientArgs(c)
+		a["disabled"] = c.Disabled
+		updated, _, err = oneIn(ctx, t, readClient, `
 		UPDATE clients SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
 			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server,
 			secret_digest = CASE WHEN @auth_method <> 'none' THEN coalesce(secret_digest, @secret_digest) END,
-			previous_digest = CASE WHEN @auth_method <> 'none' THEN previous_digest END
-		WHERE id = @id`, clientArgs(c), e)
+			previous_digest = CASE WHEN @auth_method <> 'none' THEN previous_digest END,
+			disabled = @disabled, epoch = epoch + CASE WHEN @disabled AND NOT disabled THEN 1 ELSE 0 END, version = version + 1
+		WHERE id = @id RETURNING `+clientColumns, a)
+		if err != nil {
+			return err
+		}
+		if err := t.record(ctx, e); err != nil || !wasToggled {
+			return err
+		}
+		return t.record(ctx, toggled)
+	})
+	return updated, wasToggled && err == nil, err
 }
 
 // RotateClientSecret implements clients.Store.
 func (s *Store) RotateClientSecret(ctx context.Context, id string, digest []byte, overlap time.Duration, e audit.Event) (clients.Client, error) {
 	return s.changeClient(ctx, `
-		UPDATE clients SET secret_digest = @digest, previous_digest = secret_digest, previous_until = @now + @overlap
+		UPDATE clients SET secret_digest = @digest, previous_digest = secret_digest, previous_until = @now + @overlap,
+			version = version + 1
 		WHERE id = @id`, args{"id": id, "digest": digest, "overlap": overlap.Microseconds()}, e)
 }
 
 // SetClientDisabled implements clients.Store.
 func (s *Store) SetClientDisabled(ctx context.Context, id string, disabled bool, e audit.Event) (clients.Client, error) {
 	return s.changeClient(ctx, `
-		UPDATE clients SET disabled = @disabled, epoch = epoch + CASE WHEN @disabled THEN 1 ELSE 0 END
+		UPDATE clients SET disabled = @disabled, epoch = epoch + CASE WHEN @disabled THEN 1 ELSE 0 END, version = version + 1
 		WHERE id = @id`, args{"id": id, "disabled": disabled}, e)
 }
 

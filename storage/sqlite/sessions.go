@@ -117,13 +117,14 @@ func (s *Store) RevokeReused(ctx context.Context, u tokens.Use, window time.Dura
 }
 
 // RevokeSession implements tokens.Store. The event is completed from the row.
-func (s *Store) RevokeSession(ctx context.Context, id uuid.UUID, reason string, e audit.Event) (revoked bool, err error) {
-	e.SessionID = id.String()
+func (s *Store) RevokeSession(ctx context.Context, session uuid.UUID, userID, reason string, e audit.Event) (revoked bool, err error) {
+	e.SessionID = session.String()
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
 		_, revoked, err = oneIn(ctx, t, func(row *sql.Rows) (_ struct{}, err error) {
 			return struct{}{}, row.Scan(&e.ClientID, &e.UserID)
 		}, `UPDATE sessions SET revoked_at = @now, revoked_reason = @reason WHERE id = @id AND revoked_at IS NULL
-			RETURNING client_id, user_id`, args{"id": e.SessionID, "reason": reason})
+			AND (@user = '' OR user_id = @user) RETURNING client_id, user_id`,
+			args{"id": e.SessionID, "user": id(userID), "reason": reason})
 		if err != nil || !revoked {
 			return err
 		}
@@ -132,35 +133,44 @@ func (s *Store) RevokeSession(ctx context.Context, id uuid.UUID, reason string, 
 	return revoked && err == nil, err
 }
 
-// active is the one decision about an access token: it selects the username of its user, or nothing. A client's own
+// active is the one decision about an access token: it selects from its session, user and client, or nothing. A client's own
 // token has no session, and lives as long as the epoch of its client.
 const (
-	active = `SELECT u.username FROM sessions s, users u, clients c WHERE ` + live + `
+	active = `FROM sessions s, users u, clients c WHERE ` + live + `
 		AND s.id = @session AND s.user_id = @user AND s.client_id = @client AND ` + unspoilt
-	activeOfClient = `SELECT '' FROM clients c WHERE c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled AND ` + unspoilt
+	activeOfClient = `FROM clients c WHERE c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled AND ` + unspoilt
 	unspoilt       = `@expires > @now AND NOT EXISTS (SELECT 1 FROM revoked_access_tokens r WHERE r.jti = @jti)`
 )
 
-// activeQuery returns what selects the username of an active token, and its arguments.
-func activeQuery(t tokens.AccessToken) (text string, a args) {
+// activeQuery returns what selects the columns of an active token, or those of a client's own one, and its arguments.
+func activeQuery(t tokens.AccessToken, columns, columnsOfClient string) (text string, a args) {
 	a = args{"jti": t.ID, "expires": t.ExpiresAt.UnixMicro(), "client": t.ClientID}
 	if t.SessionID == uuid.Nil {
 		a["client_epoch"] = t.ClientEpoch
-		return activeOfClient, a
+		return "SELECT " + columnsOfClient + " " + activeOfClient, a
 	}
 	a["session"], a["user"] = t.SessionID.String(), id(t.UserID)
-	return active, a
+	return "SELECT " + columns + " " + active, a
 }
 
 // AccessTokenActive implements tokens.Store.
 func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (username string, ok bool, err error) {
-	text, a := activeQuery(t)
+	text, a := activeQuery(t, "u.username", "''")
 	return first(many(ctx, s, readText, text, a))
+}
+
+// AccessTokenHolder implements tokens.Store.
+func (s *Store) AccessTokenHolder(ctx context.Context, t tokens.AccessToken) (tokens.Holder, bool, error) {
+	text, a := activeQuery(t, "u.username, u.admin, s.scope, s.expires_at, @now", "'', 0, c.scope, NULL, @now")
+	return first(many(ctx, s, func(row *sql.Rows) (h tokens.Holder, err error) {
+		err = row.Scan(&h.Username, &h.Admin, fromList((*[]string)(&h.Scope)), moment{&h.SessionEnd}, moment{&h.Now})
+		return h, err
+	}, text, a))
 }
 
 // RevokeAccessToken implements tokens.Store.
 func (s *Store) RevokeAccessToken(ctx context.Context, t tokens.AccessToken, e audit.Event) (bool, error) {
-	text, a := activeQuery(t)
+	text, a := activeQuery(t, "1", "1")
 	_, revoked, err := change(ctx, s, readText, `
 		INSERT INTO revoked_access_tokens (jti, expires_at) SELECT @jti, @expires WHERE EXISTS (`+text+`)
 		ON CONFLICT DO NOTHING RETURNING jti`, a, e)

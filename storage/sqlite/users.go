@@ -27,9 +27,10 @@ func (s *Store) User(ctx context.Context, nameOrID string) (users.User, error) {
 }
 
 // Users implements users.Store.
-func (s *Store) Users(ctx context.Context, after string, limit int) ([]users.User, error) {
-	return many(ctx, s, readUser, `SELECT `+userColumns+` FROM users WHERE canonical > @after ORDER BY canonical LIMIT @limit`,
-		args{"after": after, "limit": limit})
+func (s *Store) Users(ctx context.Context, f users.Filter) ([]users.User, error) {
+	return many(ctx, s, readUser, `SELECT `+userColumns+` FROM users
+		WHERE canonical > @after AND (@query = '' OR instr(canonical, @query) > 0) ORDER BY canonical LIMIT @limit`,
+		args{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
 // CreateUser implements users.Store.
@@ -45,19 +46,36 @@ func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, 
 	return created, err
 }
 
-func (s *Store) changeUser(ctx context.Context, text string, a args, e audit.Event) (users.User, error) {
-	u, found, err := change(ctx, s, readUser, text+` RETURNING `+userColumns, a, e)
-	if err == nil && !found {
-		err = users.ErrNotFound
-	}
+// ChangeUser implements users.Store. It keeps the session that is to live on in the user's new epoch.
+func (s *Store) ChangeUser(ctx context.Context, userID string, ch users.Changes, events []audit.Event) (u users.User, err error) {
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		var found bool
+		u, found, err = oneIn(ctx, t, readUser, `
+			UPDATE users SET password_hash = coalesce(@hash, password_hash), disabled = coalesce(@disabled, disabled),
+				admin = coalesce(@admin, admin), epoch = epoch + CASE WHEN @end OR @hash IS NOT NULL OR @disabled THEN 1 ELSE 0 END
+			WHERE id = @id AND (@epoch IS NULL OR epoch = @epoch) RETURNING `+userColumns,
+			args{
+				"id": id(userID), "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin, "end": ch.EndSessions,
+				"epoch": ch.Epoch,
+			})
+		if err == nil && !found {
+			err = users.ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		if err := t.exec(ctx, `UPDATE sessions SET user_epoch = @epoch WHERE id = @except AND user_id = @user AND user_epoch = @epoch - 1`,
+			args{"epoch": u.Epoch, "except": id(ch.Except), "user": u.ID}); err != nil {
+			return err
+		}
+		for _, e := range events {
+			if err := t.record(ctx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	return u, err
-}
-
-// SetPassword implements users.Store.
-func (s *Store) SetPassword(ctx context.Context, userID, hash string, e audit.Event) error {
-	_, err := s.changeUser(ctx, `UPDATE users SET password_hash = @hash, epoch = epoch + 1 WHERE id = @id`,
-		args{"id": id(userID), "hash": hash}, e)
-	return err
 }
 
 // Rehash implements users.Store.
@@ -67,22 +85,12 @@ func (s *Store) Rehash(ctx context.Context, userID, oldHash, newHash string) err
 	return err
 }
 
-// SetUserDisabled implements users.Store.
-func (s *Store) SetUserDisabled(ctx context.Context, userID string, disabled bool, e audit.Event) (users.User, error) {
-	return s.changeUser(ctx, `
-		UPDATE users SET disabled = @disabled, epoch = epoch + CASE WHEN @disabled THEN 1 ELSE 0 END
-		WHERE id = @id`, args{"id": id(userID), "disabled": disabled}, e)
-}
-
-// EndSessions implements users.Store.
-func (s *Store) EndSessions(ctx context.Context, userID string, e audit.Event) error {
-	_, err := s.changeUser(ctx, `UPDATE users SET epoch = epoch + 1 WHERE id = @id`, args{"id": id(userID)}, e)
-	return err
-}
-
 // DeleteUser implements users.Store.
 func (s *Store) DeleteUser(ctx context.Context, userID string, e audit.Event) error {
-	_, err := s.changeUser(ctx, `DELETE FROM users WHERE id = @id`, args{"id": id(userID)}, e)
+	_, found, err := change(ctx, s, readUser, `DELETE FROM users WHERE id = @id RETURNING `+userColumns, args{"id": id(userID)}, e)
+	if err == nil && !found {
+		err = users.ErrNotFound
+	}
 	return err
 }
 

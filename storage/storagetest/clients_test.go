@@ -3,6 +3,8 @@ package storagetest_test
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +27,7 @@ func TestClientCreate(t *testing.T) {
 				w.writes(t, func() {
 					got := ok[clients.Client](t)(w.CreateClient(t.Context(), want, e))
 					recent(t, "the time of creation", got.CreatedAt)
-					want.CreatedAt = got.CreatedAt
+					want.CreatedAt, want.Version = got.CreatedAt, 1
 					equal(t, "created", got, want)
 				}, e)
 				equal(t, "read", ok[clients.Client](t)(w.Client(t.Context(), name)), want)
@@ -49,7 +51,7 @@ func TestClientUnknown(t *testing.T) {
 			for name, do := range map[string]func() error{
 				"read": func() error { _, err := w.Client(t.Context(), "unknown"); return err },
 				"update": func() error {
-					_, err := w.UpdateClient(t.Context(), newClient("unknown"), newEvent(audit.ClientUpdated))
+					_, err := w.update(t, newClient("unknown"), newEvent(audit.ClientUpdated))
 					return err
 				},
 				"rotate": func() error {
@@ -77,16 +79,80 @@ func TestClientUpdate(t *testing.T) {
 		want := clients.Client{
 			ID: "one", Name: "new", Grants: []clients.Grant{clients.ClientCredentials}, AuthMethod: clients.SecretBasic,
 			Scope: clients.Scope{"x"}, Audience: []string{"urn:y"}, SecretDigest: old.SecretDigest,
-			CreatedAt: old.CreatedAt, Epoch: old.Epoch,
+			CreatedAt: old.CreatedAt, Epoch: old.Epoch, Version: old.Version + 1,
 		}
 		given := want
-		given.Epoch, given.CreatedAt, given.Disabled, given.SecretDigest = 99, time.Time{}, true, digest("new") // not metadata
+		given.Epoch, given.CreatedAt, given.Version, given.SecretDigest = 99, time.Time{}, 0, digest("new") // not metadata
 		e := newEvent(audit.ClientUpdated)
 		w.writes(t, func() {
-			equal(t, "updated", ok[clients.Client](t)(w.UpdateClient(t.Context(), given, e)), want)
+			equal(t, "updated", ok[clients.Client](t)(w.update(t, given, e)), want)
 		}, e)
 		equal(t, "read", ok[clients.Client](t)(w.Client(t.Context(), "one")), want)
 		equal(t, "the other", ok[clients.Client](t)(w.Client(t.Context(), "other")), other)
+	})
+}
+
+// update is UpdateClient where the client is neither disabled nor enabled.
+func (w *world) update(t *testing.T, c clients.Client, e audit.Event) (clients.Client, error) {
+	t.Helper()
+	c, toggled, err := w.UpdateClient(t.Context(), c, e, newEvent(audit.ClientDisabled))
+	if toggled {
+		t.Error("the update disabled or enabled the client")
+	}
+	return c, err
+}
+
+// An update that disables a client ends its sessions and says so in the record, as one that enables it does; one that does
+// neither does not.
+func TestClientUpdateToggles(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		c := w.addClient(t, "one")
+		for _, step := range []struct {
+			disabled, toggled bool
+			epoch             int64
+		}{{true, true, 1}, {true, false, 1}, {false, true, 1}, {false, false, 1}, {true, true, 2}} {
+			given, e, toggle := c, newEvent(audit.ClientUpdated), newEvent(audit.ClientDisabled)
+			given.Disabled, given.Version = step.disabled, 0
+			events := []audit.Event{e}
+			if step.toggled {
+				events = append(events, toggle)
+			}
+			w.writes(t, func() {
+				got, toggled, err := w.UpdateClient(t.Context(), given, e, toggle)
+				check(t, err)
+				if toggled != step.toggled || got.Disabled != step.disabled || got.Epoch != c.Epoch+step.epoch {
+					t.Errorf("to %t: %t, disabled %t, epoch %d", step.disabled, toggled, got.Disabled, got.Epoch-c.Epoch)
+				}
+			}, events...)
+		}
+	})
+}
+
+// Of any number of changes that began with the same version, one is made.
+func TestClientUpdateOfAnOldVersion(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		c := w.addClient(t, "one")
+		const racers = 8
+		var made, refused atomic.Int64
+		var racing sync.WaitGroup
+		for i := range racers {
+			racing.Go(func() {
+				mine := c
+				mine.Name = fmt.Sprint("racer ", i)
+				switch _, err := w.update(t, mine, newEvent(audit.ClientUpdated)); {
+				case err == nil:
+					made.Add(1)
+				case errors.Is(err, clients.ErrChanged):
+					refused.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		racing.Wait()
+		if made.Load() != 1 || refused.Load() != racers-1 {
+			t.Errorf("%d made, %d refused", made.Load(), refused.Load())
+		}
 	})
 }
 
@@ -96,13 +162,13 @@ func TestClientMadePublic(t *testing.T) {
 		c := w.addClient(t, "one")
 		_, err := w.RotateClientSecret(t.Context(), "one", digest("new"), time.Hour, newEvent(audit.ClientSecretRotated))
 		check(t, err)
-		c.AuthMethod, c.SecretDigest = clients.None, nil
-		c = ok[clients.Client](t)(w.UpdateClient(t.Context(), c, newEvent(audit.ClientUpdated)))
+		c.AuthMethod, c.SecretDigest, c.Version = clients.None, nil, 0
+		c = ok[clients.Client](t)(w.update(t, c, newEvent(audit.ClientUpdated)))
 		if len(c.SecretDigest) != 0 || len(c.PreviousDigest) != 0 {
 			t.Error("a public client has a secret")
 		}
-		c.AuthMethod, c.SecretDigest = clients.SecretBasic, digest("third")
-		c = ok[clients.Client](t)(w.UpdateClient(t.Context(), c, newEvent(audit.ClientUpdated)))
+		c.AuthMethod, c.SecretDigest, c.Version = clients.SecretBasic, digest("third"), 0
+		c = ok[clients.Client](t)(w.update(t, c, newEvent(audit.ClientUpdated)))
 		equal(t, "digests", [][]byte{c.SecretDigest, c.PreviousDigest}, [][]byte{digest("third"), nil})
 	})
 }
@@ -116,7 +182,7 @@ func TestClientList(t *testing.T) {
 		}
 		var got []string
 		for after := ""; ; after = got[len(got)-1] {
-			page := ok[[]clients.Client](t)(w.Clients(t.Context(), after, 10))
+			page := ok[[]clients.Client](t)(w.Clients(t.Context(), clients.Filter{After: after, Limit: 10}))
 			if len(page) == 0 {
 				break
 			}
@@ -148,7 +214,7 @@ func TestClientRotateSecret(t *testing.T) {
 		w.Age(t, 59*time.Minute)
 		good("within the overlap", digest("second"), digest("secret"))
 		// An update by somebody who read the client before the rotation does not undo it.
-		_, err := w.UpdateClient(t.Context(), newClient("one"), newEvent(audit.ClientUpdated))
+		_, err := w.update(t, newClient("one"), newEvent(audit.ClientUpdated))
 		check(t, err)
 		good("after an update", digest("second"), digest("secret"))
 		w.Age(t, time.Minute)
@@ -162,7 +228,7 @@ func TestClientRotateSecret(t *testing.T) {
 func TestClientDisable(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		c := w.addClient(t, "one")
-		for _, step := range []struct {
+		for i, step := range []struct {
 			kind     audit.Type
 			disabled bool
 			epoch    int64
@@ -173,7 +239,7 @@ func TestClientDisable(t *testing.T) {
 			w.writes(t, func() {
 				got := ok[clients.Client](t)(w.SetClientDisabled(t.Context(), "one", step.disabled, e))
 				want := c
-				want.Disabled, want.Epoch = step.disabled, c.Epoch+step.epoch
+				want.Disabled, want.Epoch, want.Version = step.disabled, c.Epoch+step.epoch, c.Version+int64(i)+1
 				equal(t, "changed", got, want)
 			}, e)
 		}

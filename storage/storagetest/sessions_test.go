@@ -45,7 +45,7 @@ var (
 
 func sessionRevoked(t *testing.T, w *world, n tokens.NewSession) {
 	t.Helper()
-	if !ok[bool](t)(w.RevokeSession(t.Context(), n.ID, "for a test", newEvent(audit.SessionRevoked))) {
+	if !ok[bool](t)(w.RevokeSession(t.Context(), n.ID, "", "for a test", newEvent(audit.SessionRevoked))) {
 		t.Error("the session was not there to be revoked")
 	}
 }
@@ -84,7 +84,7 @@ func TestSessionCreateRefused(t *testing.T) {
 		"earlier client epoch": func(_ *testing.T, _ *world, n *tokens.NewSession) { n.ClientEpoch-- },
 		"user disabled and enabled": func(t *testing.T, w *world, n *tokens.NewSession) {
 			for _, disabled := range []bool{true, false} {
-				_, err := w.SetUserDisabled(t.Context(), n.UserID, disabled, newEvent(audit.UserDisabled))
+				_, err := w.ChangeUser(t.Context(), n.UserID, users.Changes{Disabled: new(disabled)}, []audit.Event{newEvent(audit.UserDisabled)})
 				check(t, err)
 			}
 		},
@@ -321,7 +321,7 @@ func TestRevocationAmongRotations(t *testing.T) {
 			var revoked atomic.Bool
 			atOnce(t, 33, func(i int) (bool, error) {
 				if i == race%33 {
-					done, err := stores[race%2].RevokeSession(t.Context(), n.ID, "for a test", newEvent(audit.SessionRevoked))
+					done, err := stores[race%2].RevokeSession(t.Context(), n.ID, "", "for a test", newEvent(audit.SessionRevoked))
 					revoked.Store(true)
 					if !done && err == nil {
 						t.Error("not revoked")
@@ -425,26 +425,26 @@ func TestRevokeSession(t *testing.T) {
 				written := e
 				written.ClientID, written.UserID, written.SessionID = n.ClientID, n.UserID, n.ID.String()
 				w.writes(t, func() {
-					if !ok[bool](t)(w.RevokeSession(t.Context(), n.ID, "for a test", e)) {
+					if !ok[bool](t)(w.RevokeSession(t.Context(), n.ID, "", "for a test", e)) {
 						t.Error("not revoked")
 					}
 				}, written)
 				w.writes(t, func() {
-					if ok[bool](t)(w.RevokeSession(t.Context(), n.ID, "for a test", newEvent(audit.SessionRevoked))) {
+					if ok[bool](t)(w.RevokeSession(t.Context(), n.ID, "", "for a test", newEvent(audit.SessionRevoked))) {
 						t.Error("revoked twice")
 					}
 				})
 			})
 		}
 		w.writes(t, func() {
-			if ok[bool](t)(w.RevokeSession(t.Context(), uuid.New(), "for a test", newEvent(audit.SessionRevoked))) {
+			if ok[bool](t)(w.RevokeSession(t.Context(), uuid.New(), "", "for a test", newEvent(audit.SessionRevoked))) {
 				t.Error("an unknown one was revoked")
 			}
 		})
 		n := w.addSession(t, w.addClient(t, "one"), w.addUser(t, "ann"))
 		before := w.eventCount(t)
 		revoked := atOnce(t, 16, func(i int) (bool, error) {
-			return stores[i%2].RevokeSession(t.Context(), n.ID, "for a test", newEvent(audit.SessionRevoked))
+			return stores[i%2].RevokeSession(t.Context(), n.ID, "", "for a test", newEvent(audit.SessionRevoked))
 		})
 		if events := w.eventCount(t) - before; revoked != 1 || events != 1 {
 			t.Errorf("revoked %d times at once, with %d events", revoked, events)

@@ -192,6 +192,9 @@ func (w *world) active(t testing.TB, at tokens.AccessToken) bool {
 	t.Helper()
 	_, active, err := w.AccessTokenActive(t.Context(), at)
 	check(t, err)
+	if _, held, err := w.AccessTokenHolder(t.Context(), at); err != nil || held != active {
+		t.Errorf("active is %t, but the holder is found: %t, %v", active, held, err)
+	}
 	return active
 }
 

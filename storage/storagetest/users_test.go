@@ -59,13 +59,19 @@ func TestUserUnknown(t *testing.T) {
 		w.writes(t, func() {
 			check(t, w.Rehash(t.Context(), id, "old", "new"))
 			for name, do := range map[string]func() error{
-				"password": func() error { return w.SetPassword(t.Context(), id, "hash", newEvent(audit.UserPasswordChanged)) },
-				"disable": func() error {
-					_, err := w.SetUserDisabled(t.Context(), id, true, newEvent(audit.UserDisabled))
+				"password": func() error {
+					_, err := w.ChangeUser(t.Context(), id, users.Changes{PasswordHash: new("hash")}, []audit.Event{newEvent(audit.UserPasswordChanged)})
 					return err
 				},
-				"end sessions": func() error { return w.EndSessions(t.Context(), id, newEvent(audit.UserLoggedOut)) },
-				"delete":       func() error { return w.DeleteUser(t.Context(), id, newEvent(audit.UserDeleted)) },
+				"disable": func() error {
+					_, err := w.ChangeUser(t.Context(), id, users.Changes{Disabled: new(true)}, []audit.Event{newEvent(audit.UserDisabled)})
+					return err
+				},
+				"end sessions": func() error {
+					_, err := w.ChangeUser(t.Context(), id, users.Changes{EndSessions: true}, []audit.Event{newEvent(audit.UserLoggedOut)})
+					return err
+				},
+				"delete": func() error { return w.DeleteUser(t.Context(), id, newEvent(audit.UserDeleted)) },
 			} {
 				if err := do(); !errors.Is(err, users.ErrNotFound) {
 					t.Errorf("%s: %v", name, err)
@@ -84,7 +90,7 @@ func TestUserList(t *testing.T) {
 		}
 		var got []string
 		for after := ""; ; after = users.Canonical(got[len(got)-1]) {
-			page := ok[[]users.User](t)(w.Users(t.Context(), after, 10))
+			page := ok[[]users.User](t)(w.Users(t.Context(), users.Filter{After: after, Limit: 10}))
 			if len(page) == 0 {
 				break
 			}
@@ -99,24 +105,31 @@ func TestUserList(t *testing.T) {
 func TestUserChanges(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		want, bystander := w.addUser(t, "ann"), w.addUser(t, "bob")
+		change := func(ch users.Changes) func(e audit.Event) error {
+			return func(e audit.Event) error {
+				_, err := w.ChangeUser(t.Context(), want.ID, ch, []audit.Event{e})
+				return err
+			}
+		}
 		for _, step := range []struct {
 			name   string
 			kind   audit.Type // empty: no event
 			do     func(e audit.Event) error
 			change func(u *users.User)
 		}{
-			{"password", audit.UserPasswordChanged, func(e audit.Event) error { return w.SetPassword(t.Context(), want.ID, "second", e) },
+			{"password", audit.UserPasswordChanged, change(users.Changes{PasswordHash: new("second")}),
 				func(u *users.User) { u.PasswordHash = "second"; u.Epoch++ }},
 			{"rehash", "", func(audit.Event) error { return w.Rehash(t.Context(), want.ID, "second", "second, slower") },
 				func(u *users.User) { u.PasswordHash = "second, slower" }},
 			{"stale rehash", "", func(audit.Event) error { return w.Rehash(t.Context(), want.ID, "second", "first") },
 				func(*users.User) {}},
-			{"disable", audit.UserDisabled, func(e audit.Event) error { _, err := w.SetUserDisabled(t.Context(), want.ID, true, e); return err },
-				func(u *users.User) { u.Disabled = true; u.Epoch++ }},
-			{"enable", audit.UserEnabled, func(e audit.Event) error { _, err := w.SetUserDisabled(t.Context(), want.ID, false, e); return err },
-				func(u *users.User) { u.Disabled = false }},
-			{"end sessions", audit.UserLoggedOut, func(e audit.Event) error { return w.EndSessions(t.Context(), want.ID, e) },
-				func(u *users.User) { u.Epoch++ }},
+			{"disable", audit.UserDisabled, change(users.Changes{Disabled: new(true)}), func(u *users.User) { u.Disabled = true; u.Epoch++ }},
+			{"enable", audit.UserEnabled, change(users.Changes{Disabled: new(false)}), func(u *users.User) { u.Disabled = false }},
+			{"end sessions", audit.UserLoggedOut, change(users.Changes{EndSessions: true}), func(u *users.User) { u.Epoch++ }},
+			{"admin", audit.UserUpdated, change(users.Changes{Admin: new(true)}), func(u *users.User) { u.Admin = true }},
+			{"all at once", audit.UserUpdated, change(users.Changes{PasswordHash: new("third"), Disabled: new(true), Admin: new(false), EndSessions: true}),
+				func(u *users.User) { u.PasswordHash, u.Disabled, u.Admin = "third", true, false; u.Epoch++ }},
+			{"nothing", audit.UserUpdated, change(users.Changes{}), func(*users.User) {}},
 		} {
 			e := newEvent(step.kind)
 			events := []audit.Event{e}

@@ -1,0 +1,76 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"signet/clients"
+)
+
+// Errors of Authorize, named after those of RFC 6750 section 3.1.
+var (
+	ErrInvalidToken      = errors.New("the access token is unknown, expired or revoked, or not for this server")
+	ErrInsufficientScope = errors.New("the access token does not hold the scope")
+)
+
+// Access is whom a call of Signet's own API speaks for.
+type Access struct {
+	ClientID   string
+	UserID     string // empty for a client's own token, as are the username, the session and its end
+	Username   string
+	Scope      clients.Scope // of the token
+	SessionID  string
+	SessionEnd time.Time // the absolute end of the session
+	IssuedAt   time.Time
+	ExpiresAt  time.Time
+	Now        time.Time // the database's time
+}
+
+// Authorize tells whom an access token that is presented to Signet itself speaks for. It has to be active, its audience has to
+// hold the issuer, and its scope the wanted one. It returns ErrInvalidToken, ErrInsufficientScope, or the database's error.
+//
+// What the token says is not enough: under HS256 others can sign as well, and a user may have ceased to be an admin. So the
+// session, or the client's registration, has to hold the scope too, and signet:admin needs a user who is an admin now.
+func (s *Service) Authorize(ctx context.Context, token, scope string) (Access, error) {
+	v, ok, err := s.readAccess(ctx, token)
+	if err != nil {
+		return Access{}, err
+	}
+	claims := &v.claims
+	if !ok || !slices.Contains(claims.Audience, s.cfg.Issuer) {
+		return Access{}, ErrInvalidToken
+	}
+	h, active, err := s.store.AccessTokenHolder(ctx, v.token)
+	if err != nil {
+		return Access{}, err
+	}
+	if !active {
+		return Access{}, ErrInvalidToken
+	}
+	granted, err := clients.ParseScope(claims.Scope)
+	if err != nil || !slices.Contains(granted, scope) || !slices.Contains(h.Scope, scope) {
+		return Access{}, ErrInsufficientScope
+	}
+	if v.token.SessionID != uuid.Nil && scope == clients.ScopeAdmin && !h.Admin {
+		return Access{}, ErrInsufficientScope
+	}
+	return Access{
+		ClientID: claims.ClientID, UserID: v.token.UserID, Username: h.Username, Scope: granted, SessionID: claims.SessionID,
+		SessionEnd: h.SessionEnd, IssuedAt: time.Unix(claims.IssuedAt, 0), ExpiresAt: v.token.ExpiresAt, Now: h.Now,
+	}, nil
+}
+
+// Renew issues another access token of the session that a was authorized by, with the same scope and for Signet itself. It does
+// not extend the session.
+func (s *Service) Renew(a Access) (Issued, error) {
+	issued, err := s.issue(accessClaims{
+		Subject: a.UserID, Audience: Audience{s.cfg.Issuer}, ID: newTokenID(), ClientID: a.ClientID,
+		Scope: a.Scope.String(), SessionID: a.SessionID,
+	}, a.Now, a.SessionEnd)
+	issued.SessionID = a.SessionID
+	return issued, err
+}
