@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"signet/activity"
 	"signet/audit"
 	"signet/clients"
 	"signet/keys"
@@ -20,6 +21,7 @@ import (
 
 // Store is a database: what the domain packages need of it, and what an operator does to it.
 type Store interface {
+	activity.Store
 	audit.Store
 	clients.Store
 	keys.Store

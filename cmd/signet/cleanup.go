@@ -19,6 +19,7 @@ type cleaned struct {
 	LoginFailures int64 `json:"login_failures"`
 	Events        int64 `json:"audit_events"`
 	Keys          int64 `json:"signing_keys"`
+	Activity      int64 `json:"activity"`
 }
 
 // cleanup deletes what has expired.
@@ -34,6 +35,7 @@ func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 		{&done.LoginFailures, func() (int64, error) { return a.store.DeleteLoginFailures(ctx, time.Duration(a.cfg.LoginWindow)) }},
 		{&done.Events, func() (int64, error) { return a.store.DeleteEvents(ctx, time.Duration(a.cfg.AuditRetention)) }},
 		{&done.Keys, func() (int64, error) { return a.store.DeleteRetiredKeys(ctx, a.keys.Keep()) }},
+		{&done.Activity, func() (int64, error) { return a.store.DeleteActivity(ctx, time.Duration(a.cfg.AuditRetention)) }},
 	} {
 		if *step.rows, err = step.run(); err != nil {
 			return done, err
@@ -75,7 +77,7 @@ func cleanupCommand() *cobra.Command {
 			return out.printer(cmd).object(done,
 				[2]string{"sessions", count(done.Sessions)}, [2]string{"revoked access tokens", count(done.Revocations)},
 				[2]string{"login failures", count(done.LoginFailures)}, [2]string{"audit events", count(done.Events)},
-				[2]string{"signing keys", count(done.Keys)})
+				[2]string{"signing keys", count(done.Keys)}, [2]string{"activity counts", count(done.Activity)})
 		})
 	})
 	return cmd
