@@ -46,13 +46,8 @@ func orEmpty[T any](list []T) []T {
 // JSON object at all.
 func ParseMetadata(text []byte) (Client, error) {
 	var w wire
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&w); err != nil {
-		return Client{}, describe(err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Client{}, invalid("", "there is more than one JSON value")
+	if err := Decode(text, &w); err != nil {
+		return Client{}, err
 	}
 	c := Client{
 		ID: w.ID, Secret: w.Secret, Name: w.Name, Grants: w.Grants, AuthMethod: w.AuthMethod, Audience: w.Audience,
@@ -68,15 +63,25 @@ func ParseMetadata(text []byte) (Client, error) {
 	return c, nil
 }
 
-// describe turns an error of the JSON decoder into one that names the member.
-func describe(err error) error {
-	var mistyped *json.UnmarshalTypeError
-	if errors.As(err, &mistyped) && mistyped.Field != "" {
+// Decode reads one JSON object of which v knows every member. Its errors are FieldErrors.
+func Decode(text []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if mistyped := (*json.UnmarshalTypeError)(nil); errors.As(err, &mistyped) && mistyped.Field != "" {
 		field, _, _ := strings.Cut(mistyped.Field, ".")
 		return invalid(field, "must not be a JSON %s", mistyped.Value)
 	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return invalid(strings.Trim(name, `"`), "is no member of a client")
+	if err != nil {
+		if name, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown {
+			return invalid(strings.Trim(name, `"`), "is not a member that is known here")
+		}
 	}
-	return invalid("", "a JSON object with the client's metadata is wanted")
+	if err != nil || bytes.Equal(bytes.TrimSpace(text), []byte("null")) {
+		return invalid("", "a JSON object is wanted")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return invalid("", "one JSON object is wanted, and nothing behind it")
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -70,6 +71,18 @@ type Key struct {
 	CreatedAt  time.Time
 	ActiveFrom time.Time
 	RetiredAt  time.Time
+}
+
+// MarshalJSON writes what may be told of the key. Times that have not come are left out.
+func (k Key) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		ID         string    `json:"kid"`
+		Algorithm  Algorithm `json:"alg"`
+		State      State     `json:"state"`
+		CreatedAt  time.Time `json:"created_at"`
+		ActiveFrom time.Time `json:"active_from,omitzero"`
+		RetiredAt  time.Time `json:"retired_at,omitzero"`
+	}{k.ID, k.Algorithm, k.State(), k.CreatedAt, k.ActiveFrom, k.RetiredAt})
 }
 
 // State tells where the key is in its life.

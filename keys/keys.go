@@ -45,6 +45,9 @@ const (
 	reloadPause = 200 * time.Millisecond
 )
 
+// ErrNotRotatable says that the current key is not one that is rotated.
+var ErrNotRotatable = errors.New("HS256 has no key to rotate: change SIGNET_SIGNING_SECRET and restart the server")
+
 // ErrNotLoaded says that the signing keys could not be read from the database yet.
 var ErrNotLoaded = errors.New("the signing keys are not loaded yet")
 
@@ -210,7 +213,7 @@ func (s *Service) rotate(ctx context.Context, rows []Key, o audit.Origin) (Key, 
 		return Key{}, err // nothing is written under a secret that does not open what is there
 	}
 	if current.Algorithm == HS256 {
-		return Key{}, errors.New("HS256 has no key to rotate: change SIGNET_SIGNING_SECRET and restart the server")
+		return Key{}, ErrNotRotatable
 	}
 	fresh, err := generate(current.Algorithm, s.sealer)
 	if err != nil {

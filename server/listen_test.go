@@ -30,7 +30,7 @@ import (
 )
 
 // noDatabase is a database that is always there.
-type noDatabase struct{}
+type noDatabase struct{ server.Database }
 
 func (noDatabase) Ping(context.Context) error            { return nil }
 func (noDatabase) PoolStats() (a, b, c int, waits int64) { return 0, 0, 0, 0 }

@@ -15,8 +15,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/cors"
 
+	"signet/activity"
+	"signet/audit"
 	"signet/clients"
 	"signet/keys"
+	"signet/server/api"
+	"signet/server/console"
 	"signet/server/oauth"
 	"signet/server/request"
 	"signet/tokens"
@@ -27,10 +31,14 @@ import (
 type Config struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	CORSOrigins    []string       // browser origins that may call /token and /revoke
+
+	Activity *activity.Counter // is told what happens; may be nil
 }
 
 // Database is what the server needs of the database itself.
 type Database interface {
+	activity.Store
+	audit.Store
 	Ping(ctx context.Context) error
 	PoolStats() (inUse, idle, limit int, waits int64)
 }
@@ -42,6 +50,8 @@ type Server struct {
 	db       Database
 	keys     *keys.Service
 	oauth    *oauth.Server
+	api      *api.Server
+	console  *console.Console
 	registry *prometheus.Registry
 	duration *prometheus.HistogramVec
 	draining atomic.Bool
@@ -52,7 +62,11 @@ func New(cfg Config, db Database, c *clients.Service, u *users.Service, t *token
 	registry := prometheus.NewRegistry()
 	s := &Server{
 		cfg: cfg, log: log, db: db, keys: k, registry: registry,
-		oauth: oauth.New(c, u, t, k, registry),
+		oauth: oauth.New(c, u, t, k, registry, cfg.Activity),
+		api:   api.New(c, u, t, k, db),
+		console: console.New(console.Domain{
+			Clients: c, Users: u, Tokens: t, Keys: k, Audit: db, Activity: db, Counter: cfg.Activity,
+		}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "signet_http_request_duration_seconds", Help: "Time taken to answer, by route, method and status.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
@@ -69,7 +83,16 @@ func (s *Server) Public() http.Handler {
 		r.Use(fromBrowsers(s.cfg.CORSOrigins))
 	}
 	s.oauth.Routes(r)
+	s.api.Routes(r)
+	s.console.Routes(r)
 	s.health(r)
+	r.NoRoute(func(c *gin.Context) {
+		if console.Owns(c.Request.URL.Path) {
+			s.console.NotFound(c)
+			return
+		}
+		notFound(c)
+	})
 	return r
 }
 
@@ -105,6 +128,7 @@ func (s *Server) router() *gin.Engine {
 	r := gin.New()
 	r.HandleMethodNotAllowed = true
 	r.RedirectTrailingSlash = false
+	r.UseEscapedPath, r.UnescapePathValues = true, false // the id of a client may hold a slash; package api unescapes it
 	r.RemoteIPHeaders = []string{"X-Forwarded-For"}
 	trusted := make([]string, len(s.cfg.TrustedProxies))
 	for i, p := range s.cfg.TrustedProxies {
@@ -114,13 +138,15 @@ func (s *Server) router() *gin.Engine {
 		panic(err) // only for what is not a prefix
 	}
 	r.Use(request.Handle(s.log, s.observe))
-	r.NoRoute(func(c *gin.Context) {
-		oauth.WriteError(c.Writer, http.StatusNotFound, "not_found", "there is nothing at this path")
-	})
+	r.NoRoute(notFound)
 	r.NoMethod(func(c *gin.Context) { // the router has set Allow
 		oauth.WriteError(c.Writer, http.StatusMethodNotAllowed, "invalid_request", "this path takes another method")
 	})
 	return r
+}
+
+func notFound(c *gin.Context) {
+	oauth.WriteError(c.Writer, http.StatusNotFound, "not_found", "there is nothing at this path")
 }
 
 // observe records how long an answer took. Labels are bounded: the path is the route's, and unknown methods are one.

@@ -125,7 +125,7 @@ func (i *importer) add(ctx context.Context, r row) error {
 
 // check returns what is wrong with the row, "" for nothing.
 func (i *importer) check(r row, name nameDigest) string {
-	if !validUsername(r.username) {
+	if !ValidUsername(r.username) {
 		return ErrUsername.Error()
 	}
 	if err := i.hasher.checkForeign(r.hash); err != nil {

@@ -79,7 +79,7 @@ func (s *Service) throttled(wait time.Duration) error {
 
 // lookup returns the name to look up: nothing for what cannot be a username, and a database may refuse to compare with.
 func lookup(username, canonical string) string {
-	if !validUsername(username) {
+	if !ValidUsername(username) {
 		return ""
 	}
 	return canonical

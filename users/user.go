@@ -118,7 +118,8 @@ func Canonical(username string) string {
 	return norm.NFC.String(cases.Fold().String(strings.ToLower(norm.NFC.String(username))))
 }
 
-func validUsername(s string) bool {
+// ValidUsername tells whether s is 1 to 255 characters, none of them control characters, without spaces around it.
+func ValidUsername(s string) bool {
 	n := utf8.RuneCountInString(s)
 	return n >= 1 && n <= 255 && utf8.ValidString(s) && strings.TrimSpace(s) == s && !strings.ContainsFunc(s, unicode.IsControl)
 }
@@ -139,7 +140,7 @@ func checkPassword(password string) error {
 
 // Create makes a user. It returns ErrUsername, ErrPassword or ErrExists.
 func (s *Service) Create(ctx context.Context, username, password string, admin bool, o audit.Origin) (User, error) {
-	if !validUsername(username) {
+	if !ValidUsername(username) {
 		return User{}, ErrUsername
 	}
 	if err := checkPassword(password); err != nil {
@@ -251,7 +252,7 @@ func (s *Service) Delete(ctx context.Context, id string, o audit.Origin) error {
 
 // Find returns the user with that name or id, or ErrNotFound.
 func (s *Service) Find(ctx context.Context, nameOrID string) (User, error) {
-	if !validUsername(nameOrID) {
+	if !ValidUsername(nameOrID) {
 		return User{}, ErrNotFound
 	}
 	return s.store.User(ctx, Canonical(nameOrID))

@@ -334,7 +334,7 @@ func TestUsernamesAndPasswords(t *testing.T) {
 		"": false, " ": false, " ann": false, "ann ": false, "ann\u00a0": false, "\tann": false, "ann\n": false, "a\x00b": false, "a\x7fb": false, "a\u0085b": false,
 		strings.Repeat("a", 256): false, "a\xffb": false,
 	} {
-		if got := validUsername(name); got != want {
+		if got := ValidUsername(name); got != want {
 			t.Errorf("username %q: %v", name, got)
 		}
 	}

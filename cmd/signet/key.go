@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,20 +10,6 @@ import (
 
 func keyCommand() *cobra.Command {
 	return group("key", "See and rotate the signing keys", keyListCommand(), keyRotateCommand())
-}
-
-// shownKey is a signing key as the command line prints it. Times that have not come are left out.
-type shownKey struct {
-	ID         string         `json:"kid"`
-	Algorithm  keys.Algorithm `json:"alg"`
-	State      keys.State     `json:"state"`
-	CreatedAt  time.Time      `json:"created_at"`
-	ActiveFrom time.Time      `json:"active_from,omitzero"`
-	RetiredAt  time.Time      `json:"retired_at,omitzero"`
-}
-
-func showKey(k keys.Key) shownKey {
-	return shownKey{k.ID, k.Algorithm, k.State(), k.CreatedAt, k.ActiveFrom, k.RetiredAt}
 }
 
 func keyListCommand() *cobra.Command {
@@ -36,12 +21,8 @@ func keyListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			shown := make([]shownKey, len(all))
-			for i, k := range all {
-				shown[i] = showKey(k)
-			}
-			return printList(out.printer(cmd), shown, []string{"KID", "ALG", "STATE", "CREATED", "ACTIVE FROM", "RETIRED"}, func(k shownKey) []string {
-				return []string{k.ID, string(k.Algorithm), string(k.State), stamp(k.CreatedAt), stamp(k.ActiveFrom), stamp(k.RetiredAt)}
+			return printList(out.printer(cmd), all, []string{"KID", "ALG", "STATE", "CREATED", "ACTIVE FROM", "RETIRED"}, func(k keys.Key) []string {
+				return []string{k.ID, string(k.Algorithm), string(k.State()), stamp(k.CreatedAt), stamp(k.ActiveFrom), stamp(k.RetiredAt)}
 			})
 		})
 	})
@@ -57,9 +38,8 @@ func keyRotateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			shown := showKey(k)
-			return out.printer(cmd).object(shown, [2]string{"kid", k.ID}, [2]string{"alg", string(k.Algorithm)},
-				[2]string{"state", string(shown.State)}, [2]string{"active_from", stamp(k.ActiveFrom)})
+			return out.printer(cmd).object(k, [2]string{"kid", k.ID}, [2]string{"alg", string(k.Algorithm)},
+				[2]string{"state", string(k.State())}, [2]string{"active_from", stamp(k.ActiveFrom)})
 		})
 	})
 	return cmd

@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/semconv/v1.37.0"
 
+	"signet/activity"
 	"signet/keys"
 	"signet/server"
 )
@@ -55,7 +56,8 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		return err
 	}
 	defer a.store.Close()
-	s := server.New(server.Config{TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins},
+	counter := activity.NewCounter(a.store, log)
+	s := server.New(server.Config{TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins, Activity: counter},
 		a.store, a.clients, a.users, a.tokens, a.keys, log)
 	listeners, err := server.Listen(ctx, cfg.Listen, cfg.ManagementListen, cfg.TLSCert, cfg.TLSKey)
 	if err != nil {
@@ -80,6 +82,7 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		log.InfoContext(ctx, "ready", "issuer", cfg.Issuer, "listen", listeners.Public.Addr().String())
 		working.Go(func() { a.keys.Follow(background) })
 		working.Go(func() { a.keepClean(background) })
+		working.Go(func() { counter.Follow(background) })
 	})
 	public := s.Public()
 	if tracer != nil {

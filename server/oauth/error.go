@@ -22,7 +22,8 @@ type Error struct {
 	Code        string
 	Description string // for the caller's developer; no detail of this server, and none of the characters " and \
 	RetryAfter  time.Duration
-	Cause       error // for the log
+	Challenge   string // the WWW-Authenticate of a 401 or 403; empty: HTTP Basic for a 401
+	Cause       error  // for the log
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Description }
@@ -78,7 +79,10 @@ func explain(err error) *Error {
 // header returns the headers that the answer has beyond those of every answer.
 func (e *Error) header() http.Header {
 	h := http.Header{}
-	if e.Status == http.StatusUnauthorized {
+	switch {
+	case e.Challenge != "":
+		h.Set("WWW-Authenticate", e.Challenge)
+	case e.Status == http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Basic realm="signet"`)
 	}
 	if e.RetryAfter > 0 {
@@ -87,8 +91,8 @@ func (e *Error) header() http.Header {
 	return h
 }
 
-// fail answers with the error and leaves it in the request's log line.
-func fail(ctx context.Context, w http.ResponseWriter, err error) {
+// Fail answers with the error, which may be an *Error or one of a room's, and leaves it in the request's log line.
+func Fail(ctx context.Context, w http.ResponseWriter, err error) {
 	e := explain(err)
 	request.From(ctx).Err = err
 	for name, values := range e.header() {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"signet/activity"
 	"signet/clients"
 	"signet/tokens"
 	"signet/users"
@@ -15,10 +16,12 @@ type metrics struct {
 	tokensIssued  *prometheus.CounterVec
 	refreshes     *prometheus.CounterVec
 	loginFailures prometheus.Counter
+	activity      *activity.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, counter *activity.Counter) *metrics {
 	m := &metrics{
+		activity: counter,
 		tokensIssued: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "signet_tokens_issued_total", Help: "Access tokens issued, by grant.",
 		}, []string{"grant"}),
@@ -40,10 +43,22 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) issued(grant string) { m.tokensIssued.WithLabelValues(grant).Inc() }
+func (m *metrics) issued(grant string) {
+	m.tokensIssued.WithLabelValues(grant).Inc()
+	if grant == string(clients.Password) {
+		m.activity.Add(activity.Logins)
+	}
+}
 
 func (m *metrics) refreshed(outcome tokens.Outcome) {
 	m.refreshes.WithLabelValues(string(outcome)).Inc()
+	switch outcome {
+	case tokens.Reused:
+		m.activity.Add(activity.Reuses)
+	case tokens.Rejected:
+	default:
+		m.activity.Add(activity.Refreshes)
+	}
 }
 
 // loginFailed counts a login that failed for the caller's sake, not the server's.
@@ -51,5 +66,6 @@ func (m *metrics) loginFailed(err error) {
 	var throttled *users.ThrottledError
 	if errors.Is(err, users.ErrBadCredentials) || errors.As(err, &throttled) {
 		m.loginFailures.Inc()
+		m.activity.Add(activity.LoginFailures)
 	}
 }

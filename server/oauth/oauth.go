@@ -10,6 +10,7 @@ import (
 	"github.com/go-oauth2/oauth2/v4/server"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"signet/activity"
 	"signet/clients"
 	"signet/keys"
 	"signet/tokens"
@@ -27,9 +28,9 @@ type Server struct {
 	metadata []byte
 }
 
-// New returns a server on the domain's services that registers its metrics.
-func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, reg prometheus.Registerer) *Server {
-	s := &Server{clients: c, users: u, tokens: t, keys: k, metrics: newMetrics(reg), metadata: metadata(t.Issuer())}
+// New returns a server on the domain's services that registers its metrics, and tells the counter, which may be nil, what happens.
+func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, reg prometheus.Registerer, counter *activity.Counter) *Server {
+	s := &Server{clients: c, users: u, tokens: t, keys: k, metrics: newMetrics(reg, counter), metadata: metadata(t.Issuer())}
 	s.grants = s.newGrants()
 	return s
 }
@@ -57,7 +58,7 @@ func (s *Server) Routes(r gin.IRouter) {
 // serveDocument answers with a public document, which any web page may read and anyone may cache for minutes.
 func serveDocument(c *gin.Context, body []byte) {
 	if body == nil {
-		fail(c.Request.Context(), c.Writer, keys.ErrNotLoaded)
+		Fail(c.Request.Context(), c.Writer, keys.ErrNotLoaded)
 		return
 	}
 	h := c.Writer.Header()
@@ -107,12 +108,12 @@ func (s *Server) introspect(c *gin.Context) {
 		err = invalidRequest("the parameter token is missing")
 	}
 	if err != nil {
-		fail(ctx, c.Writer, err)
+		Fail(ctx, c.Writer, err)
 		return
 	}
 	answer, err := s.tokens.Introspect(ctx, call.client, call.form.Get("token"))
 	if err != nil {
-		fail(ctx, c.Writer, err)
+		Fail(ctx, c.Writer, err)
 		return
 	}
 	writeJSON(c.Writer, http.StatusOK, answer)
@@ -131,7 +132,7 @@ func (s *Server) revoke(c *gin.Context) {
 		err = s.tokens.Revoke(ctx, call.client, call.form.Get("token"), origin)
 	}
 	if err != nil {
-		fail(ctx, c.Writer, err)
+		Fail(ctx, c.Writer, err)
 		return
 	}
 	writeJSON(c.Writer, http.StatusOK, struct{}{}) // several client libraries fail on an empty body

@@ -38,12 +38,12 @@ func (s *Server) token(c *gin.Context) {
 	ctx := c.Request.Context()
 	call, err := s.admit(c.Writer, c.Request)
 	if err != nil {
-		fail(ctx, c.Writer, err)
+		Fail(ctx, c.Writer, err)
 		return
 	}
 	t := &tokenCall{call: call}
 	if err := t.check(s.tokens.Issuer()); err != nil {
-		fail(ctx, c.Writer, err)
+		Fail(ctx, c.Writer, err)
 		return
 	}
 	r := c.Request.WithContext(context.WithValue(ctx, tokenCallKey{}, t))

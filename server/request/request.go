@@ -91,7 +91,8 @@ func (i *Info) log(c *gin.Context, log *slog.Logger, took time.Duration) {
 	case c.FullPath() == "/readyz": // asked every few seconds; who waits for what is said once, at the start
 	case c.Writer.Status() >= http.StatusInternalServerError:
 		level = slog.LevelError
-	case c.FullPath() == "/token" || c.FullPath() == "/revoke":
+	case c.Request.Method == http.MethodGet, c.Request.Method == http.MethodHead, c.FullPath() == "/introspect", c.FullPath() == "":
+	default:
 		level = slog.LevelInfo
 	}
 	ctx := c.Request.Context()

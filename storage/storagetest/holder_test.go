@@ -7,7 +7,6 @@ import (
 	"github.com/google/uuid"
 
 	"signet/audit"
-	"signet/clients"
 	"signet/tokens"
 	"signet/users"
 )
@@ -37,7 +36,7 @@ func TestAccessTokenHolder(t *testing.T) {
 		want.Admin = true
 		equal(t, "an admin's", find(at), want)
 		equal(t, "a client's", find(tokens.AccessToken{ID: "jti", ClientID: "one", ExpiresAt: exp, ClientEpoch: c.Epoch}),
-			tokens.Holder{Scope: clients.Scope(c.Scope)})
+			tokens.Holder{Scope: c.Scope})
 	})
 }
 

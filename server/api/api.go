@@ -1,0 +1,91 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"signet/audit"
+	"signet/clients"
+	"signet/keys"
+	"signet/tokens"
+	"signet/users"
+)
+
+// Server answers the admin and the account API.
+type Server struct {
+	clients *clients.Service
+	users   *users.Service
+	tokens  *tokens.Service
+	keys    *keys.Service
+	audit   audit.Store
+}
+
+// New returns a server on the domain's services.
+func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, a audit.Store) *Server {
+	return &Server{clients: c, users: u, tokens: t, keys: k, audit: a}
+}
+
+// Routes adds the endpoints to r. Its paths have to be escaped ones: the id of a client may hold a slash.
+func (s *Server) Routes(r gin.IRouter) {
+	admin := func(method, path string, answer handler) { r.Handle(method, "/admin"+path, s.serve(s.admit, answer)) }
+	admin(http.MethodPost, "/clients", s.createClient)
+	admin(http.MethodGet, "/clients", s.listClients)
+	admin(http.MethodGet, "/clients/:id", s.getClient)
+	admin(http.MethodPut, "/clients/:id", s.replaceClient)
+	admin(http.MethodDelete, "/clients/:id", s.deleteClient)
+	admin(http.MethodPost, "/clients/:id/secret", s.rotateSecret)
+	admin(http.MethodPost, "/users", s.createUser)
+	admin(http.MethodGet, "/users", s.listUsers)
+	admin(http.MethodGet, "/users/:id", s.getUser)
+	admin(http.MethodPatch, "/users/:id", s.changeUser)
+	admin(http.MethodDelete, "/users/:id", s.deleteUser)
+	admin(http.MethodDelete, "/users/:id/sessions", s.endUserSessions)
+	admin(http.MethodGet, "/sessions", s.listSessions)
+	admin(http.MethodDelete, "/sessions/:id", s.endSession)
+	admin(http.MethodGet, "/keys", s.listKeys)
+	admin(http.MethodPost, "/keys/rotate", s.rotateKey)
+	admin(http.MethodGet, "/audit", s.listEvents)
+
+	account := func(method, path string, answer handler) {
+		r.Handle(method, "/account"+path, s.serve(s.admitUser, answer))
+	}
+	account(http.MethodGet, "", s.getAccount)
+	account(http.MethodPost, "/password", s.changePassword)
+	account(http.MethodGet, "/sessions", s.listOwnSessions)
+	account(http.MethodDelete, "/sessions/:id", s.endOwnSession)
+	account(http.MethodDelete, "/sessions", s.endOtherSessions)
+}
+
+// reply is a good answer. Without a body it is empty.
+type reply struct {
+	status int
+	body   any
+}
+
+func ok(body any) reply { return reply{http.StatusOK, body} }
+
+var noContent = reply{status: http.StatusNoContent}
+
+// handler answers a call that was admitted.
+type handler func(c *call) (reply, error)
+
+// serve returns what admits a request and answers it.
+func (s *Server) serve(admit func(c *gin.Context) (*call, error), answer handler) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		in, err := admit(c)
+		var out reply
+		if err == nil {
+			out, err = answer(in)
+		}
+		switch {
+		case err != nil:
+			fail(c, err)
+		case out.body == nil:
+			c.Status(out.status)
+		default:
+			c.Header("Content-Type", "application/json")
+			c.JSON(out.status, out.body)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"signet/audit"
+	"signet/clients"
+	"signet/server/oauth"
+	"signet/server/request"
+	"signet/tokens"
+)
+
+// call is a request that speaks for somebody who may make it.
+type call struct {
+	*gin.Context
+
+	access tokens.Access
+	origin audit.Origin
+}
+
+// accessCookie is the cookie that a browser session keeps its access token in.
+const accessCookie = "signet_at"
+
+// admit authorizes a call of the admin API.
+func (s *Server) admit(c *gin.Context) (*call, error) {
+	token, err := bearer(c.Request)
+	if err != nil {
+		return nil, err
+	}
+	return s.authorize(c, token, clients.ScopeAdmin)
+}
+
+// admitUser authorizes a call of the account API, by header or by cookie. A browser sends its cookies whoever makes it call:
+// what changes something has to come from an origin that the client is registered with.
+func (s *Server) admitUser(c *gin.Context) (*call, error) {
+	token, err := bearer(c.Request)
+	cookie, cookieErr := c.Request.Cookie(accessCookie)
+	byCookie := len(c.Request.Header.Values("Authorization")) == 0 && cookieErr == nil
+	if byCookie {
+		token, err = cookie.Value, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	in, err := s.authorize(c, token, clients.ScopeAccount)
+	if err != nil {
+		return nil, err
+	}
+	if in.access.UserID == "" {
+		return nil, insufficient(clients.ScopeAccount)
+	}
+	if byCookie && c.Request.Method != http.MethodGet {
+		client, err := s.clients.Get(c.Request.Context(), in.access.ClientID)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(client.BrowserOrigins, c.GetHeader("Origin")) {
+			return nil, &oauth.Error{
+				Status: http.StatusForbidden, Code: "invalid_request",
+				Description: "a call by cookie has to come from one of the client's browser_origins",
+			}
+		}
+	}
+	return in, nil
+}
+
+// authorize tells whom the token speaks for.
+func (s *Server) authorize(c *gin.Context, token, scope string) (*call, error) {
+	ctx := c.Request.Context()
+	access, err := s.tokens.Authorize(ctx, token, scope)
+	if err != nil {
+		return nil, denied(err, scope)
+	}
+	info := request.From(ctx)
+	info.ClientID, info.UserID, info.SessionID = access.ClientID, access.UserID, access.SessionID
+	origin := info.Origin
+	if origin.Actor = access.UserID; origin.Actor == "" {
+		origin.Actor = access.ClientID
+	}
+	return &call{Context: c, access: access, origin: origin}, nil
+}
+
+// bearer returns the token in the Authorization header (RFC 6750 section 2.1).
+func bearer(r *http.Request) (string, error) {
+	switch values := r.Header.Values("Authorization"); len(values) {
+	case 0:
+		return "", &oauth.Error{ // without an error code: nothing was tried (RFC 6750 section 3.1)
+			Status: http.StatusUnauthorized, Code: "invalid_token", Description: "an access token is needed: Authorization: Bearer …",
+			Challenge: `Bearer realm="signet"`,
+		}
+	case 1:
+		scheme, token, found := strings.Cut(values[0], " ")
+		if !found || !strings.EqualFold(scheme, "Bearer") || token == "" {
+			return "", denied(tokens.ErrInvalidToken, "")
+		}
+		return token, nil
+	default:
+		return "", badRequest("more than one Authorization header")
+	}
+}

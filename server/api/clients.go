@@ -1,0 +1,89 @@
+package api
+
+import (
+	"net/http"
+	"time"
+	"unicode/utf8"
+
+	"github.com/xhit/go-str2duration/v2"
+
+	"signet/clients"
+)
+
+// readClient reads the client object in the body.
+func (c *call) readClient() (clients.Client, error) {
+	text, err := c.body()
+	if err != nil {
+		return clients.Client{}, err
+	}
+	return clients.ParseMetadata(text)
+}
+
+// createClient answers POST /admin/clients.
+func (s *Server) createClient(c *call) (reply, error) {
+	given, err := c.readClient()
+	if err != nil {
+		return reply{}, err
+	}
+	created, err := s.clients.Create(c.Request.Context(), given, c.origin)
+	return reply{http.StatusCreated, created}, err
+}
+
+// listClients answers GET /admin/clients.
+func (s *Server) listClients(c *call) (reply, error) {
+	_, limit, after, err := c.page(utf8.ValidString)
+	if err != nil {
+		return reply{}, err
+	}
+	found, err := s.clients.List(c.Request.Context(), clients.Filter{After: after, Limit: limit + 1})
+	return pageOf(found, limit, func(c clients.Client) string { return c.ID }), err
+}
+
+// getClient answers GET /admin/clients/{id}.
+func (s *Server) getClient(c *call) (reply, error) {
+	found, err := s.clients.Get(c.Request.Context(), c.id())
+	return ok(found), err
+}
+
+// replaceClient answers PUT /admin/clients/{id}.
+func (s *Server) replaceClient(c *call) (reply, error) {
+	given, err := c.readClient()
+	if err != nil {
+		return reply{}, err
+	}
+	if given.ID != "" && given.ID != c.id() {
+		return reply{}, &clients.FieldError{Field: "client_id", Problem: "must be the one in the path, or left out: it never changes"}
+	}
+	given.ID = c.id()
+	updated, err := s.clients.Update(c.Request.Context(), given, c.origin)
+	return ok(updated), err
+}
+
+// deleteClient answers DELETE /admin/clients/{id}.
+func (s *Server) deleteClient(c *call) (reply, error) {
+	return noContent, s.clients.Delete(c.Request.Context(), c.id(), c.origin)
+}
+
+// maxOverlap is the longest that an old secret stays good, longer than anybody should want.
+const maxOverlap = 366 * 24 * time.Hour
+
+// rotateSecret answers POST /admin/clients/{id}/secret.
+func (s *Server) rotateSecret(c *call) (reply, error) {
+	var given struct {
+		Overlap string `json:"overlap"`
+	}
+	if c.Request.ContentLength != 0 {
+		if err := c.decode(&given); err != nil {
+			return reply{}, err
+		}
+	}
+	var overlap time.Duration
+	if given.Overlap != "" {
+		var err error
+		if overlap, err = str2duration.ParseDuration(given.Overlap); err != nil || overlap < 0 || overlap > maxOverlap {
+			return reply{}, bad("overlap", "must be a duration such as 30m, 24h or 7d, at most 366d")
+		}
+	}
+	rotated, err := s.clients.RotateSecret(c.Request.Context(), c.id(), overlap, c.origin)
+	return ok(rotated), err
+}

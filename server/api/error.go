@@ -1,0 +1,74 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"signet/clients"
+	"signet/keys"
+	"signet/server/oauth"
+	"signet/tokens"
+	"signet/users"
+)
+
+// denied is the answer to a token that does not do (RFC 6750 section 3.1).
+func denied(err error, scope string) error {
+	switch {
+	case errors.Is(err, tokens.ErrInvalidToken):
+		description := "the access token is unknown, expired or revoked, or its audience is not this server"
+		return &oauth.Error{
+			Status: http.StatusUnauthorized, Code: "invalid_token", Description: description,
+			Challenge: `Bearer error="invalid_token", error_description="` + description + `"`,
+		}
+	case errors.Is(err, tokens.ErrInsufficientScope):
+		return insufficient(scope)
+	default:
+		return err
+	}
+}
+
+func insufficient(scope string) error {
+	description := "the access token must hold the scope " + scope
+	if scope == clients.ScopeAdmin {
+		description += ", and its user must be an admin"
+	}
+	return &oauth.Error{
+		Status: http.StatusForbidden, Code: "insufficient_scope", Description: description,
+		Challenge: `Bearer error="insufficient_scope", error_description="` + description + `", scope="` + scope + `"`,
+	}
+}
+
+func badRequest(description string) error {
+	return &oauth.Error{Status: http.StatusBadRequest, Code: "invalid_request", Description: description}
+}
+
+// bad says what is wrong with a member of the body or a parameter of the query.
+func bad(name, problem string) error { return badRequest(name + ": " + problem) }
+
+func notFound(description string) error {
+	return &oauth.Error{Status: http.StatusNotFound, Code: "not_found", Description: description}
+}
+
+// fail answers with the error. What is none of these is the same for every endpoint.
+func fail(c *gin.Context, err error) {
+	var field *clients.FieldError
+	switch {
+	case errors.As(err, &field):
+		err = &oauth.Error{Status: http.StatusBadRequest, Code: "invalid_client_metadata", Description: field.Error()}
+	case errors.Is(err, clients.ErrExists):
+		err = &oauth.Error{Status: http.StatusBadRequest, Code: "invalid_client_metadata", Description: "client_id: a client with this id exists already"}
+	case errors.Is(err, clients.ErrNotFound):
+		err = notFound("there is no such client")
+	case errors.Is(err, users.ErrNotFound):
+		err = notFound("there is no such user")
+	case errors.Is(err, users.ErrExists):
+		err = bad("username", "a user with this name exists already")
+	case errors.Is(err, users.ErrUsername), errors.Is(err, users.ErrPassword), errors.Is(err, keys.ErrNotRotatable):
+		err = badRequest(err.Error()) // the first two begin with the member's name
+	case errors.Is(err, tokens.ErrNoSession):
+		err = notFound("there is no such session")
+	}
+	oauth.Fail(c.Request.Context(), c.Writer, err)
+}

@@ -1,0 +1,104 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/xhit/go-str2duration/v2"
+
+	"signet/audit"
+	"signet/keys"
+	"signet/tokens"
+	"signet/users"
+)
+
+func isUUID(text string) bool { return uuid.Validate(text) == nil }
+
+// userID returns the id of the user that a filter names by id or username. A user who is gone can still be named by id, for
+// the record; any other name is nobody's, and selects nothing.
+func (s *Server) userID(ctx context.Context, name string) (id string, known bool, err error) {
+	u, err := s.users.Find(ctx, name)
+	if errors.Is(err, users.ErrNotFound) {
+		return name, isUUID(name), nil
+	}
+	return u.ID, err == nil, err
+}
+
+// listSessions answers GET /admin/sessions.
+func (s *Server) listSessions(c *call) (reply, error) {
+	query, limit, after, err := c.page(isUUID, "user", "client")
+	if err != nil {
+		return reply{}, err
+	}
+	f := tokens.Filter{ClientID: query.Get("client"), After: after, Limit: limit + 1}
+	if name := query.Get("user"); name != "" {
+		var known bool
+		if f.UserID, known, err = s.userID(c.Request.Context(), name); err != nil || !known {
+			return ok(list[tokens.Session]{Items: []tokens.Session{}}), err
+		}
+	}
+	found, err := s.tokens.Sessions(c.Request.Context(), f)
+	return pageOf(found, limit, func(n tokens.Session) string { return n.ID }), err
+}
+
+// endSession answers DELETE /admin/sessions/{id}.
+func (s *Server) endSession(c *call) (reply, error) {
+	return noContent, s.tokens.EndSession(c.Request.Context(), c.id(), c.origin)
+}
+
+// listKeys answers GET /admin/keys. There are few, so that one page holds them all.
+func (s *Server) listKeys(c *call) (reply, error) {
+	_, limit, _, err := c.page(func(string) bool { return false })
+	if err != nil {
+		return reply{}, err
+	}
+	found, err := s.keys.List(c.Request.Context())
+	return pageOf(found[:min(len(found), limit)], limit, func(k keys.Key) string { return k.ID }), err
+}
+
+// rotateKey answers POST /admin/keys/rotate.
+func (s *Server) rotateKey(c *call) (reply, error) {
+	current, err := s.keys.Rotate(c.Request.Context(), c.origin)
+	return ok(current), err
+}
+
+// listEvents answers GET /admin/audit.
+func (s *Server) listEvents(c *call) (reply, error) {
+	query, limit, before, err := c.page(isUUID, "type", "user", "client", "since")
+	if err != nil {
+		return reply{}, err
+	}
+	f := audit.Filter{Type: audit.Type(query.Get("type")), ClientID: query.Get("client"), Before: before, Limit: limit + 1}
+	if f.Type != "" && !slices.Contains(audit.Types, f.Type) {
+		return reply{}, bad("type", "is no event type; docs/operations.md lists them")
+	}
+	if name := query.Get("user"); name != "" {
+		var known bool
+		if f.UserID, known, err = s.userID(c.Request.Context(), name); err != nil || !known {
+			return ok(list[audit.Event]{Items: []audit.Event{}}), err
+		}
+	}
+	if f.Since, err = since(query.Get("since")); err != nil {
+		return reply{}, err
+	}
+	found, err := s.audit.Events(c.Request.Context(), f)
+	return pageOf(found, limit, func(e audit.Event) string { return e.ID }), err
+}
+
+// since reads how far back to look: a duration, or a time.
+func since(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return max(time.Since(at), time.Microsecond), nil
+	}
+	d, err := str2duration.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, bad("since", "must be a duration such as 24h or 7d, or a time such as 2026-01-31T00:00:00Z")
+	}
+	return d, nil
+}

@@ -1,0 +1,94 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"signet/users"
+)
+
+// user returns the user whose id is in the path.
+func (s *Server) user(c *call) (users.User, error) {
+	id, err := uuid.Parse(c.id())
+	if err != nil {
+		return users.User{}, users.ErrNotFound
+	}
+	u, err := s.users.Find(c.Request.Context(), id.String())
+	if err == nil && u.ID != id.String() { // a user whose name looks like an id
+		err = users.ErrNotFound
+	}
+	return u, err
+}
+
+// createUser answers POST /admin/users.
+func (s *Server) createUser(c *call) (reply, error) {
+	var given struct {
+		Username *string `json:"username"`
+		Password *string `json:"password"`
+		Admin    bool    `json:"admin"`
+	}
+	if err := c.decode(&given); err != nil {
+		return reply{}, err
+	}
+	switch {
+	case given.Username == nil:
+		return reply{}, bad("username", "is missing")
+	case given.Password == nil:
+		return reply{}, bad("password", "is missing")
+	}
+	created, err := s.users.Create(c.Request.Context(), *given.Username, *given.Password, given.Admin, c.origin)
+	return reply{http.StatusCreated, created}, err
+}
+
+// listUsers answers GET /admin/users.
+func (s *Server) listUsers(c *call) (reply, error) {
+	_, limit, after, err := c.page(users.ValidUsername)
+	if err != nil {
+		return reply{}, err
+	}
+	found, err := s.users.List(c.Request.Context(), users.Filter{After: after, Limit: limit + 1})
+	return pageOf(found, limit, func(u users.User) string { return u.Username }), err
+}
+
+// getUser answers GET /admin/users/{id}.
+func (s *Server) getUser(c *call) (reply, error) {
+	u, err := s.user(c)
+	return ok(u), err
+}
+
+// changeUser answers PATCH /admin/users/{id}.
+func (s *Server) changeUser(c *call) (reply, error) {
+	var given struct {
+		Password *string `json:"password"`
+		Disabled *bool   `json:"disabled"`
+		Admin    *bool   `json:"admin"`
+	}
+	if err := c.decode(&given); err != nil {
+		return reply{}, err
+	}
+	u, err := s.user(c)
+	if err != nil {
+		return reply{}, err
+	}
+	u, err = s.users.Update(c.Request.Context(), u.ID, users.Change{Password: given.Password, Disabled: given.Disabled, Admin: given.Admin}, c.origin)
+	return ok(u), err
+}
+
+// deleteUser answers DELETE /admin/users/{id}.
+func (s *Server) deleteUser(c *call) (reply, error) {
+	u, err := s.user(c)
+	if err != nil {
+		return reply{}, err
+	}
+	return noContent, s.users.Delete(c.Request.Context(), u.ID, c.origin)
+}
+
+// endUserSessions answers DELETE /admin/users/{id}/sessions.
+func (s *Server) endUserSessions(c *call) (reply, error) {
+	u, err := s.user(c)
+	if err != nil {
+		return reply{}, err
+	}
+	return noContent, s.users.EndSessions(c.Request.Context(), u.ID, c.origin)
+}
