@@ -14,7 +14,7 @@ import (
 
 func clientCommand() *cobra.Command {
 	return group("client", "Register and look after client applications",
-		clientCreateCommand(), clientListCommand(), clientShowCommand(), clientUpdateCommand(), clientRotateSecretCommand(),
+		clientCreateCommand(), clientListCommand(), clientShowCommand(), clientUpdateCommand(), clientApplyCommand(), clientRotateSecretCommand(),
 		clientSetDisabledCommand("disable", "Disable a client; its sessions and tokens end for good", true),
 		clientSetDisabledCommand("enable", "Enable a disabled client", false), clientDeleteCommand())
 }
@@ -42,7 +42,9 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 func (f *clientFlags) apply(cmd *cobra.Command, c *clients.Client) error {
 	set := cmd.Flags().Changed
 	if set("name") {
-		c.Name = f.name
+		if c.Name = f.name; c.Name == "" {
+			return errors.New("client_name: must not be empty")
+		}
 	}
 	if set("grant") {
 		c.Grants = []clients.Grant{}
