@@ -14,7 +14,7 @@ import (
 
 // importBatch is how many users go into the database in one transaction: enough that its commit hardly counts, few enough
 // that no request waits long for it.
-const importBatch = 2000
+const importBatch = 1000
 
 // NewUser is a user to be made, the canonical name (see Canonical) under which it is unique, and the event that tells of it.
 type NewUser struct {

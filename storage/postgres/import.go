@@ -19,7 +19,7 @@ var importColumns = []string{
 	"e_id", "e_type", "e_actor", "e_client", "e_user", "e_session", "e_address", "e_request", "e_detail",
 }
 
-// The rows go in in the order of what is unique, so that two imports never wait for each other.
+// The rows are inserted in the order of what is unique, so that two imports never wait for each other.
 const importUsers = `
 	WITH made AS (
 		INSERT INTO users (id, username, canonical, password_hash, admin)
@@ -32,19 +32,20 @@ const importUsers = `
 
 // ImportUsers implements users.Store.
 func (s *Store) ImportUsers(ctx context.Context, list []users.NewUser) (int, error) {
-	row := func(i int) ([]any, error) {
-		u, e := list[i], list[i].Event
-		return []any{
+	rows := make([][]any, len(list))
+	for i, u := range list {
+		e := u.Event
+		rows[i] = []any{
 			u.ID, u.Username, u.Canonical, u.PasswordHash, u.Admin,
 			e.ID, string(e.Type), e.Actor, e.ClientID, e.UserID, e.SessionID, e.Address, e.RequestID, e.Detail,
-		}, nil
+		}
 	}
 	return run(ctx, s, true, func(ctx context.Context) (imported int, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, importTable); err != nil {
 				return err
 			}
-			if _, err := tx.CopyFrom(ctx, pgx.Identifier{"pg_temp", "imported"}, importColumns, pgx.CopyFromSlice(len(list), row)); err != nil {
+			if _, err := tx.CopyFrom(ctx, pgx.Identifier{"pg_temp", "imported"}, importColumns, pgx.CopyFromRows(rows)); err != nil {
 				return err
 			}
 			if _, err := tx.Exec(ctx, importUsers); err != nil {
