@@ -1,4 +1,3 @@
-// Package docs holds the documentation. Its tests keep the documentation in step with the code.
 package docs
 
 import (
@@ -162,7 +161,7 @@ func TestMetrics(t *testing.T) {
 	for path, text := range pages {
 		for _, name := range regexp.MustCompile(`\bsignet_[a-z_]+`).FindAllString(text, -1) {
 			name = strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count") // of a histogram
-			if !declared[name] {
+			if !declared[name] && !slices.Contains([]string{"signet_at", "signet_rt", "signet_console"}, name) { // cookies
 				t.Errorf("%s mentions the metric %s, which the server does not have", path, name)
 			}
 		}
