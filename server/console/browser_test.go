@@ -1,0 +1,333 @@
+package console_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"signet/activity"
+	"signet/clients"
+)
+
+// browsers are the names that a Chromium may have.
+var browsers = []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "headless-shell", "headless_shell"}
+
+// chromium starts one browser for all tests of the process; each gets a context of its own in it, without the others' cookies.
+var chromium = sync.OnceValues(func() (context.Context, error) {
+	i := slices.IndexFunc(browsers, func(name string) bool { _, err := exec.LookPath(name); return err == nil })
+	if i < 0 {
+		return nil, errors.New("the tests of the console need Chromium: apt-get install chromium")
+	}
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(browsers[i]))
+	if os.Getuid() == 0 {
+		options = append(options, chromedp.NoSandbox)
+	}
+	allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, stop := chromedp.NewContext(allocator)
+	stopChromium = func() { stop(); stopAllocator() }
+	return ctx, chromedp.Do(ctx)
+})
+
+var stopChromium = func() {}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	stopChromium()
+	os.Exit(code)
+}
+
+// tab is a tab of the browser.
+type tab struct {
+	ctx context.Context
+	t   testing.TB
+	s   *site
+}
+
+// loudly makes what the policy forbids an error of a script.
+const loudly = `document.addEventListener("securitypolicyviolation", e => { setTimeout(() => {
+	throw new Error("forbidden by the policy: " + e.effectiveDirective + " " + e.blockedURI + " in " + e.sourceFile + ":" + e.lineNumber + " " + e.sample);
+}) })`
+
+// tab opens a tab. What a script throws, and what the policy forbids, fails the test.
+func (s *site) tab(t testing.TB) *tab {
+	t.Helper()
+	shared, err := chromium()
+	check(t, err)
+	ctx, cancel := chromedp.NewContext(shared, chromedp.WithNewBrowserContext())
+	t.Cleanup(cancel)
+	check(t, chromedp.Do(ctx, chromedp.EmulateViewport(1280, 900)))
+	check(t, chromedp.Listen(ctx, func(event any) {
+		if e, ok := event.(*runtime.EventExceptionThrown); ok && e.ExceptionDetails.Exception != nil {
+			t.Errorf("a script failed: %s", e.ExceptionDetails.Exception.Description)
+		}
+	}))
+	ctx, cancelTimeout := context.WithTimeout(ctx, 3*time.Minute)
+	t.Cleanup(cancelTimeout)
+	b := &tab{ctx, t, s}
+	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: loudly})
+		return err
+	}))
+	return b
+}
+
+func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	b.check(chromedp.Do(ctx, actions...))
+}
+
+// check says where a failure happened.
+func (b *tab) check(err error) {
+	b.t.Helper()
+	if err != nil {
+		where, _ := chromedp.Run(b.ctx, chromedp.Location())
+		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.body.innerText"))
+		b.t.Fatalf("%v\nat %s:\n%s", err, where, text)
+	}
+}
+
+// is evaluates an expression in the page.
+func is[T any](b *tab, expression string) T {
+	b.t.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	b.check(err)
+	return v
+}
+
+// open goes to a page of the console.
+func (b *tab) open(path string) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(b.s.url + "/console" + path))
+}
+
+// press presses a button or follows a link, by its text, and waits for the page that follows.
+func (b *tab) press(text string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	_, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.Search(fmt.Sprintf(`//*[self::a or self::button][normalize-space()=%q]`, text))))
+	b.check(err)
+}
+
+func (b *tab) fill(id, value string) {
+	b.t.Helper()
+	b.do(chromedp.Clear(chromedp.ID(id)), chromedp.SendKeys(chromedp.ID(id), value))
+}
+
+// text returns what an element says.
+func (b *tab) text(css string) string {
+	b.t.Helper()
+	text, err := chromedp.Run(b.ctx, chromedp.TextContent(chromedp.CSS(css)))
+	b.check(err)
+	return text
+}
+
+// says waits until the page says the text.
+func (b *tab) says(text string) {
+	b.t.Helper()
+	b.eventually(fmt.Sprintf("document.body.innerText.includes(%q)", text))
+}
+
+// eventually waits until an expression in the page is true.
+func (b *tab) eventually(expression string) {
+	b.t.Helper()
+	_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(20*time.Second), chromedp.WithPollingInterval(50*time.Millisecond)))
+	b.check(err)
+}
+
+func (b *tab) logIn(name string) {
+	b.t.Helper()
+	b.open("/")
+	b.fill("username", name)
+	b.fill("password", password)
+	b.press("Log in")
+}
+
+// dress chooses the theme and the width.
+func (b *tab) dress(theme string, width int64) {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(width, 900), chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			// Without transitions: they are still going from one theme to the other when the page is looked at.
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
+		})
+		return err
+	}))
+}
+
+// furnish fills a site with what a console has to show.
+func (s *site) furnish(t testing.TB) {
+	t.Helper()
+	shop := s.app(t, "shop", func(c *clients.Client) { c.Name, c.Audience = "Shop", []string{"https://api.example.com"} })
+	s.app(t, "nightly", func(c *clients.Client) {
+		c.Name, c.Grants = "Nightly export", []clients.Grant{clients.ClientCredentials}
+	})
+	s.app(t, "app", func(c *clients.Client) { c.Name, c.AuthMethod = "Mobile app", clients.None })
+	s.app(t, "api", func(c *clients.Client) {
+		c.Name, c.Grants, c.ResourceServer, c.Scope = "Orders API", []clients.Grant{}, true, nil
+	})
+	_, err := s.clients.SetDisabled(t.Context(), "nightly", true, origin)
+	check(t, err)
+	agents := []string{
+		"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36", "okhttp/5.1.0", "curl/8.5.0",
+	}
+	for i, name := range []string{"alice", "bob@example.com", "carol", "dave"} {
+		u := s.user(t, name, false)
+		for j := range i + 1 {
+			s.session(t, shop, u, agents[j%len(agents)])
+		}
+	}
+	stolen := s.session(t, shop, s.user(t, "erin", false), agents[0])
+	for range 3 { // the first time it is used, then by somebody else
+		if used, _, err := s.tokens.Refresh(t.Context(), &shop, stolen.RefreshToken, nil, nil, origin); err == nil {
+			_, _, err = s.tokens.Refresh(t.Context(), &shop, used.RefreshToken, nil, nil, origin)
+			check(t, err)
+		}
+	}
+	bucket := time.Now().Unix() / 300 * 300
+	for i := range int64(1000) {
+		hour := float64(i) / 12
+		wave := 30 + 25*math.Sin(hour/24*2*math.Pi)
+		counts := map[activity.Kind]int64{
+			activity.LiveSessions: int64(10*wave) + i%7, activity.Logins: int64(wave)/4 + i%3, activity.Refreshes: int64(3*wave) + i%11,
+		}
+		if i%97 == 5 {
+			counts[activity.LoginFailures], counts[activity.Reuses] = 1+i%4, i%2
+		}
+		for kind, n := range counts {
+			s.backend.Exec(t, `INSERT INTO activity (bucket, kind, count) VALUES ($1, $2, $3)`, bucket-(i+1)*300, string(kind), n)
+		}
+	}
+	s.counter.Add(activity.Reuses)
+	s.counter.Flush(t.Context())
+	check(t, s.store.SampleSessions(t.Context()))
+}
+
+// picture writes what the tab shows into the directory that CONSOLE_PICTURES names, to be looked at.
+func (b *tab) picture(name string) {
+	b.t.Helper()
+	dir := os.Getenv("CONSOLE_PICTURES")
+	if dir == "" {
+		return
+	}
+	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	b.check(err)
+	check(b.t, os.MkdirAll(dir, 0o755))
+	check(b.t, os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600))
+}
+
+// violation is what axe-core finds wrong with a page.
+type violation struct {
+	ID, Impact, Help string
+	Nodes            []struct {
+		HTML           string
+		FailureSummary string
+	}
+}
+
+// fits checks that nothing on the page is wider than the window.
+func (b *tab) fits(name string) {
+	b.t.Helper()
+	if overflow := is[int](b, `document.documentElement.scrollWidth - innerWidth`); overflow > 0 {
+		b.t.Errorf("%s: %d pixels wider than the window", name, overflow)
+	}
+}
+
+// audit runs axe-core on the page, with those options.
+func (b *tab) audit(axe, options, name string) {
+	b.t.Helper()
+	if !is[bool](b, `typeof axe === "object"`) {
+		is[int](b, axe+";0")
+	}
+	result := is[string](b, `axe.run(`+options+`).then(r => JSON.stringify(r.violations))`)
+	var violations []violation
+	check(b.t, json.Unmarshal([]byte(result), &violations))
+	for _, v := range violations {
+		if v.Impact == "serious" || v.Impact == "critical" || v.Impact == "moderate" {
+			b.t.Errorf("%s: %s: %s (%s): %+v", name, v.Impact, v.ID, v.Help, v.Nodes)
+		}
+	}
+}
+
+// Every page, in both themes, wide and narrow, is free of what axe-core finds serious.
+func TestPagesAreAccessible(t *testing.T) {
+	s := embedded(t)
+	axe, err := os.ReadFile("testdata/axe-core/axe.min.js")
+	check(t, err)
+	admin := s.user(t, "admin", true)
+	b := s.tab(t)
+	look := func(name string) {
+		t.Helper()
+		// In the dark only the colors are others, and in a narrow window only the layout is.
+		b.dress("light", 1280)
+		b.audit(string(axe), "", name)
+		b.picture(name + "-light")
+		b.dress("dark", 1280)
+		b.audit(string(axe), `{runOnly: ["color-contrast"]}`, name+" in the dark")
+		b.picture(name + "-dark")
+		b.dress("light", 360)
+		b.fits(name)
+		b.picture(name + "-narrow")
+		b.dress("light", 1280)
+	}
+	b.open("/")
+	look("login")
+	b.fill("username", "admin")
+	b.fill("password", "wrong password")
+	b.press("Log in")
+	look("login-refused")
+	b.logIn("admin")
+	look("overview-first")
+	b.open("/clients")
+	look("clients-first")
+	b.open("/users")
+	look("users-first")
+
+	s.furnish(t)
+	bob, err := s.users.Find(t.Context(), "bob@example.com")
+	check(t, err)
+	for _, p := range []struct{ name, path string }{
+		{"overview", "/"}, {"overview-month", "/?range=month"}, {"clients", "/clients"}, {"clients-none", "/clients?q=nothing"},
+		{"client-kinds", "/clients/new"}, {"client-new", "/clients/new?kind=public"}, {"client", "/client?id=shop"},
+		{"client-off", "/client?id=nightly"}, {"client-console", "/client?id=signet-console"}, {"client-delete", "/client/delete?id=shop"},
+		{"users", "/users"}, {"users-none", "/users?q=nobody"}, {"user-new", "/users/new"}, {"user", "/user?id=" + bob.ID},
+		{"user-self", "/user?id=" + admin.ID}, {"user-delete", "/user/delete?id=" + admin.ID},
+		{"sessions", "/sessions?done=session-ended"}, {"sessions-none", "/sessions?user=nobody"}, {"audit", "/audit"},
+		{"audit-none", "/audit?type=key.rotated"}, {"keys", "/keys"}, {"keys-rotate", "/keys/rotate"}, {"not-found", "/nothing"},
+	} {
+		b.open(p.path)
+		look(p.name)
+	}
+	b.open("/clients/new?kind=web")
+	b.fill("client_name", "Web shop")
+	b.fill("client_id", "shop")
+	b.press("Register")
+	look("client-refused")
+	b.fill("client_id", "web-shop")
+	b.press("Register")
+	look("client-secret")
+	b.open("/users/new")
+	b.fill("username", "frank")
+	b.press("Create")
+	look("user-password")
+	s.closeStore()
+	b.open("/sessions")
+	look("unavailable")
+}

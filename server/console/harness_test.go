@@ -1,0 +1,274 @@
+package console_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"signet/activity"
+	"signet/audit"
+	"signet/clients"
+	"signet/keys"
+	"signet/server"
+	"signet/storage"
+	"signet/storage/storagetest"
+	"signet/tokens"
+	"signet/users"
+)
+
+type backend = storagetest.Backend
+
+// settings are what a test may want to be otherwise.
+type settings struct {
+	issuer      string // none: the address of the test's server, as for the one who tries Signet at home
+	accessTTL   time.Duration
+	maxFailures int
+	alg         keys.Algorithm
+}
+
+// site is a server with a console, behind real HTTP.
+type site struct {
+	url        string
+	backend    *backend
+	store      storage.Store
+	closeStore func()
+	clients    *clients.Service
+	users      *users.Service
+	tokens     *tokens.Service
+	keys       *keys.Service
+	counter    *activity.Counter
+	log        *journal
+}
+
+// journal is a log that a test can read while the server writes it.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+var (
+	origin       = audit.Origin{Actor: "test", Address: "192.0.2.1"}
+	sharedSecret = keys.NewSecret()
+)
+
+// start starts a site on the backend.
+func start(t testing.TB, b *backend, change ...func(*settings)) *site {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(nil)
+	set := settings{issuer: "http://" + srv.Listener.Addr().String(), accessTTL: 15 * time.Minute, maxFailures: 1 << 20, alg: keys.ES256}
+	for _, f := range change {
+		f(&set)
+	}
+	secret, err := keys.ParseSecret(sharedSecret)
+	check(t, err)
+	store, err := storage.Open(t.Context(), b.URL, nil)
+	check(t, err)
+	s := &site{url: "http://" + srv.Listener.Addr().String(), backend: b, store: store, closeStore: sync.OnceFunc(store.Close), log: &journal{}}
+	t.Cleanup(s.closeStore)
+	check(t, store.Migrate(t.Context()))
+	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s.clients = clients.New(store, log)
+	s.users = users.New(store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: 15 * time.Minute}, log)
+	s.keys = keys.New(store, keys.Config{
+		Secret: secret, Algorithm: set.alg, SigningSecret: []byte(strings.Repeat("s", 32)), TokenTTL: set.accessTTL, RotateEvery: 30 * 24 * time.Hour,
+	}, log)
+	s.tokens = tokens.New(store, s.keys, tokens.Config{
+		Issuer: set.issuer, Secret: secret, AccessTTL: set.accessTTL, RefreshTTL: 30 * 24 * time.Hour, SessionTTL: 90 * 24 * time.Hour, RetryWindow: 10 * time.Second,
+	}, log)
+	check(t, s.keys.Load(t.Context()))
+	s.counter = activity.NewCounter(store, log)
+	srv.Config.Handler = server.New(server.Config{Activity: s.counter}, store, s.clients, s.users, s.tokens, s.keys, log).Public()
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return s
+}
+
+// each runs f on a fresh site on either kind of database.
+func each(t *testing.T, f func(t *testing.T, s *site), change ...func(*settings)) {
+	t.Helper()
+	t.Parallel()
+	storagetest.Each(t, func(t *testing.T, b *backend) { f(t, start(t, b, change...)) })
+}
+
+// embedded starts a site on the embedded database, for what has nothing to do with databases.
+func embedded(t *testing.T, change ...func(*settings)) *site {
+	t.Helper()
+	t.Parallel()
+	return start(t, &backend{Name: "sqlite", URL: storagetest.SQLite(t)}, change...)
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// password is that of every user that user makes; its hash is a cheap one.
+const (
+	password     = "correct horse battery staple"
+	passwordHash = "$argon2id$v=19$m=8,t=1,p=1$cpgE+GO47GD9eIfI7RL41Q$OH58VsDfEpSoF/jphA4Uv7r6RawOIRO1jFz2AHcMv2M"
+)
+
+// user makes a user with the password.
+func (s *site) user(t testing.TB, name string, admin bool) users.User {
+	t.Helper()
+	u, err := s.store.CreateUser(t.Context(), users.User{ID: uuid.NewString(), Username: name, PasswordHash: passwordHash, Admin: admin},
+		users.Canonical(name), audit.New(audit.UserCreated, origin))
+	check(t, err)
+	return u
+}
+
+// app registers a confidential client.
+func (s *site) app(t testing.TB, id string, change ...func(*clients.Client)) clients.Client {
+	t.Helper()
+	c := clients.Client{ID: id, Name: "App " + id, Scope: clients.Scope{"read", "write"}}
+	for _, f := range change {
+		f(&c)
+	}
+	c, err := s.clients.Create(t.Context(), c, origin)
+	check(t, err)
+	return c
+}
+
+// session begins a session of the user on the client.
+func (s *site) session(t testing.TB, c clients.Client, u users.User, agent string) tokens.Issued {
+	t.Helper()
+	issued, err := s.tokens.StartSession(t.Context(), &c, u, c.Scope, []string{s.tokens.Issuer()},
+		audit.Origin{Actor: u.ID, Address: "198.51.100.7", UserAgent: agent})
+	check(t, err)
+	return issued
+}
+
+// events returns the recorded events of the type, newest first.
+func (s *site) events(t testing.TB, typ audit.Type) []audit.Event {
+	t.Helper()
+	events, err := s.store.Events(t.Context(), audit.Filter{Type: typ, Limit: 1000})
+	check(t, err)
+	return events
+}
+
+// surfer is a browser without a script: it keeps cookies, and follows redirects only when told to.
+type surfer struct {
+	s    *site
+	http *http.Client
+}
+
+func (s *site) surfer(t testing.TB) *surfer {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	check(t, err)
+	client := &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	t.Cleanup(client.CloseIdleConnections)
+	return &surfer{s, client}
+}
+
+// answer is an answer and its text.
+type answer struct {
+	*http.Response
+
+	text string
+}
+
+// want checks the status and that the page holds each of the texts, as HTML.
+func (a answer) want(t testing.TB, status int, texts ...string) answer {
+	t.Helper()
+	if a.StatusCode != status {
+		t.Errorf("%s %s: status %d, want %d\n%s", a.Request.Method, a.Request.URL.Path, a.StatusCode, status, a.text)
+	}
+	for _, text := range texts {
+		if !strings.Contains(a.text, text) {
+			t.Errorf("%s %s: there is no %q in\n%s", a.Request.Method, a.Request.URL.Path, text, a.text)
+		}
+	}
+	return a
+}
+
+// leads checks that the answer is a redirect to the path, which may have a query, below the console.
+func (a answer) leads(t testing.TB, to string) answer {
+	t.Helper()
+	if got := a.Header.Get("Location"); a.StatusCode != http.StatusSeeOther || got != "/console"+to {
+		t.Errorf("%s %s: status %d to %q, want 303 to %q\n%s", a.Request.Method, a.Request.URL.Path, a.StatusCode, got, "/console"+to, a.text)
+	}
+	return a
+}
+
+func (w *surfer) do(t testing.TB, method, path string, form url.Values, headers ...string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, w.s.url+"/console"+path, strings.NewReader(form.Encode()))
+	check(t, err)
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := w.http.Do(req)
+	check(t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	check(t, err)
+	return answer{res, string(body)}
+}
+
+func (w *surfer) get(t testing.TB, path string, headers ...string) answer {
+	t.Helper()
+	return w.do(t, http.MethodGet, path, nil, headers...)
+}
+
+// post sends a form of pairs of names and values.
+func (w *surfer) post(t testing.TB, path string, pairs ...string) answer {
+	t.Helper()
+	form := url.Values{}
+	for i := 0; i < len(pairs); i += 2 {
+		form.Add(pairs[i], pairs[i+1])
+	}
+	return w.do(t, http.MethodPost, path, form)
+}
+
+func (w *surfer) logIn(t testing.TB, name string) answer {
+	t.Helper()
+	return w.post(t, "/login", "username", name, "password", password)
+}
+
+// admin returns a surfer who is logged in as a new admin.
+func (s *site) admin(t testing.TB, name string) (*surfer, users.User) {
+	t.Helper()
+	u := s.user(t, name, true)
+	w := s.surfer(t)
+	w.logIn(t, name).leads(t, "/")
+	return w, u
+}
+
+// cookie returns the console's cookie that the answer sets, or nil.
+func (a answer) cookie() *http.Cookie {
+	for _, c := range a.Cookies() {
+		if c.Name == "signet_console" {
+			return c
+		}
+	}
+	return nil
+}
