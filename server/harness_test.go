@@ -68,6 +68,7 @@ var sharedSecret = keys.NewSecret()
 type replica struct {
 	url        string
 	http       *http.Client
+	public     http.Handler
 	management http.Handler
 	store      storage.Store
 	clients    *clients.Service
@@ -109,11 +110,13 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 		check(t, r.keys.Load(t.Context()))
 	}
 	s := server.New(server.Config{TrustedProxies: set.proxies, CORSOrigins: set.origins}, r.store, r.clients, r.users, r.tokens, r.keys, set.log)
-	srv := httptest.NewServer(s.Public())
+	r.public = s.Public()
+	srv := httptest.NewServer(r.public)
 	r.close = srv.Close
 	t.Cleanup(srv.Close)
 	r.url, r.management, r.http = srv.URL, s.Management(), srv.Client()
 	r.http.Transport.(*http.Transport).MaxIdleConnsPerHost = 100 // races would run out of ports
+	r.http.Transport = described{r.http.Transport}
 	return r
 }
 

@@ -86,6 +86,7 @@ func (s *Server) Public() http.Handler {
 	s.api.Routes(r)
 	s.console.Routes(r)
 	s.health(r)
+	describe(r)
 	r.NoRoute(func(c *gin.Context) {
 		if console.Owns(c.Request.URL.Path) {
 			s.console.NotFound(c)

@@ -43,7 +43,7 @@ func (s *Server) Routes(r gin.IRouter) {
 	r.POST("/introspect", s.introspect)
 	r.POST("/revoke", s.revoke)
 	document := func(path string, read func() []byte) {
-		handler := func(c *gin.Context) { serveDocument(c, read()) }
+		handler := func(c *gin.Context) { ServeDocument(c, "application/json", read()) }
 		r.GET(path, handler)
 		r.HEAD(path, handler)
 	}
@@ -55,8 +55,8 @@ func (s *Server) Routes(r gin.IRouter) {
 	}
 }
 
-// serveDocument answers with a public document, which any web page may read and anyone may cache for minutes.
-func serveDocument(c *gin.Context, body []byte) {
+// ServeDocument answers with a public document, which any web page may read and anyone may cache for minutes.
+func ServeDocument(c *gin.Context, contentType string, body []byte) {
 	if body == nil {
 		Fail(c.Request.Context(), c.Writer, keys.ErrNotLoaded)
 		return
@@ -65,7 +65,7 @@ func serveDocument(c *gin.Context, body []byte) {
 	h.Set("Cache-Control", "public, max-age=300")
 	h.Del("Pragma")
 	h.Set("Access-Control-Allow-Origin", "*")
-	c.Data(http.StatusOK, "application/json", body)
+	c.Data(http.StatusOK, contentType, body)
 }
 
 // metadata is the server's description of itself (RFC 8414 section 2).
