@@ -35,6 +35,8 @@ type Store interface {
 	Client(ctx context.Context, id string) (Client, error)
 	// Clients returns the selected clients in the order of their ids.
 	Clients(ctx context.Context, f Filter) ([]Client, error)
+	// OriginRegistered tells whether an enabled client is registered with that browser origin.
+	OriginRegistered(ctx context.Context, origin string) (bool, error)
 	// CreateClient inserts c, or returns ErrExists. The answer carries the database's time of creation.
 	CreateClient(ctx context.Context, c Client, e audit.Event) (Client, error)
 	// UpdateClient replaces the metadata and whether the client is disabled, which raises the epoch. It returns ErrNotFound, or
@@ -69,8 +71,9 @@ type Service struct {
 	store Store
 	log   *slog.Logger
 
-	cache *lru.Cache[string, cached]
-	reads singleflight.Group
+	cache   *lru.Cache[string, cached]
+	origins *lru.Cache[string, knownOrigin]
+	reads   singleflight.Group
 }
 
 type cached struct {
@@ -78,13 +81,19 @@ type cached struct {
 	readAt time.Time
 }
 
+type knownOrigin struct {
+	registered bool
+	readAt     time.Time
+}
+
 // New returns a service on the store.
 func New(store Store, log *slog.Logger) *Service {
 	cache, err := lru.New[string, cached](cacheSize)
-	if err != nil {
+	origins, originsErr := lru.New[string, knownOrigin](cacheSize)
+	if err = errors.Join(err, originsErr); err != nil {
 		panic(err) // only for a size below one
 	}
-	return &Service{store: store, log: log, cache: cache}
+	return &Service{store: store, log: log, cache: cache, origins: origins}
 }
 
 // Authenticate returns the client that proves itself with the secret; a public client proves itself by sending none.
@@ -114,6 +123,35 @@ func (c *Client) proves(secret string) bool {
 	current := subtle.ConstantTimeCompare(presented, c.SecretDigest)
 	previous := subtle.ConstantTimeCompare(presented, c.PreviousDigest)
 	return current|previous == 1
+}
+
+// Known returns the client as Authenticate may see it, without a proof that it is the one that calls. It returns
+// ErrUnauthenticated for one that is unknown or disabled.
+func (s *Service) Known(ctx context.Context, id string) (*Client, error) {
+	if !validID(id) {
+		return nil, ErrUnauthenticated
+	}
+	c, err := s.read(ctx, id)
+	if errors.Is(err, ErrNotFound) || err == nil && c.Disabled {
+		return nil, ErrUnauthenticated
+	}
+	return c, err
+}
+
+// OriginRegistered tells whether any client is registered with that browser origin, as it was within the last moment.
+func (s *Service) OriginRegistered(ctx context.Context, origin string) (bool, error) {
+	if CheckOrigin(origin) != "" || len(origin) > maxURILength {
+		return false, nil
+	}
+	if hit, ok := s.origins.Get(origin); ok && time.Since(hit.readAt) < Staleness {
+		return hit.registered, nil
+	}
+	read := knownOrigin{readAt: time.Now()}
+	var err error
+	if read.registered, err = s.store.OriginRegistered(ctx, origin); err == nil {
+		s.origins.Add(origin, read)
+	}
+	return read.registered, err
 }
 
 // read returns the client from the cache, or from the database: one read at a time for each client.

@@ -252,6 +252,19 @@ func (s *Service) List(ctx context.Context) ([]Key, error) {
 	return rows, err
 }
 
+// Rotation tells since when the current key signs, by the database's clock, and how long keys do until the next one takes
+// over. Both are zero before Load, the second also for HS256, which is not rotated.
+func (s *Service) Rotation() (since time.Time, every time.Duration) {
+	r := s.ring.Load()
+	if r == nil {
+		return time.Time{}, 0
+	}
+	if since = r.current.ActiveFrom; r.current.Algorithm != HS256 {
+		every = s.cfg.RotateEvery
+	}
+	return since, every
+}
+
 // JWKS returns the public keys as a JWK Set (RFC 7517 section 5), or nil before Load.
 func (s *Service) JWKS() []byte {
 	if r := s.ring.Load(); r != nil {

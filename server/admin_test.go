@@ -708,8 +708,8 @@ func TestAccountByCookie(t *testing.T) {
 			"the server": {header("Origin", issuer)}, "twice": {header("Origin", "https://evil.example.com"), header("Origin", home)},
 		} {
 			t.Run(name, func(t *testing.T) {
-				byCookie("DELETE", "/account/sessions", from...).want(t, 403, "invalid_request")
-				byCookie("POST", "/account/password", from...).want(t, 403, "invalid_request")
+				byCookie("DELETE", "/account/sessions", from...).want(t, 403, "access_denied")
+				byCookie("POST", "/account/password", from...).want(t, 403, "access_denied")
 			})
 		}
 		byCookie("DELETE", "/account/sessions", header("Origin", home)).is(t, 204)

@@ -49,6 +49,7 @@ type settings struct {
 	loginWindow   time.Duration
 	proxies       []netip.Prefix
 	origins       []string
+	cookieDomain  string
 	keysNotLoaded bool
 	log           *slog.Logger
 }
@@ -109,7 +110,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	if !set.keysNotLoaded {
 		check(t, r.keys.Load(t.Context()))
 	}
-	s := server.New(server.Config{TrustedProxies: set.proxies, CORSOrigins: set.origins}, r.store, r.clients, r.users, r.tokens, r.keys, set.log)
+	s := server.New(server.Config{TrustedProxies: set.proxies, CORSOrigins: set.origins, CookieDomain: set.cookieDomain}, r.store, r.clients, r.users, r.tokens, r.keys, set.log)
 	r.public = s.Public()
 	srv := httptest.NewServer(r.public)
 	r.close = srv.Close

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ import (
 type Config struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	CORSOrigins    []string       // browser origins that may call /token and /revoke
+	CookieDomain   string         // of the cookie with a browser session's access token; empty: the issuer's host alone
 
 	Activity *activity.Counter // is told what happens; may be nil
 }
@@ -49,6 +51,7 @@ type Server struct {
 	log      *slog.Logger
 	db       Database
 	keys     *keys.Service
+	clients  *clients.Service
 	oauth    *oauth.Server
 	api      *api.Server
 	console  *console.Console
@@ -61,8 +64,8 @@ type Server struct {
 func New(cfg Config, db Database, c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, log *slog.Logger) *Server {
 	registry := prometheus.NewRegistry()
 	s := &Server{
-		cfg: cfg, log: log, db: db, keys: k, registry: registry,
-		oauth: oauth.New(c, u, t, k, registry, cfg.Activity),
+		cfg: cfg, log: log, db: db, clients: c, keys: k, registry: registry,
+		oauth: oauth.New(c, u, t, k, registry, cfg.Activity, cfg.CookieDomain),
 		api:   api.New(c, u, t, k, db),
 		console: console.New(console.Domain{
 			Clients: c, Users: u, Tokens: t, Keys: k, Audit: db, Activity: db, Counter: cfg.Activity,
@@ -72,16 +75,15 @@ func New(cfg Config, db Database, c *clients.Service, u *users.Service, t *token
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route", "method", "status"}),
 	}
-	registry.MustRegister(s.duration, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &poolCollector{db})
+	registry.MustRegister(s.duration, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		&poolCollector{db}, &keyCollector{k})
 	return s
 }
 
 // Public returns the handler of the public listener.
 func (s *Server) Public() http.Handler {
 	r := s.router()
-	if len(s.cfg.CORSOrigins) > 0 {
-		r.Use(fromBrowsers(s.cfg.CORSOrigins))
-	}
+	r.Use(s.fromBrowsers())
 	s.oauth.Routes(r)
 	s.api.Routes(r)
 	s.console.Routes(r)
@@ -97,15 +99,33 @@ func (s *Server) Public() http.Handler {
 	return r
 }
 
-// fromBrowsers lets scripts of the origins call /token and /revoke (Fetch standard, CORS protocol).
-func fromBrowsers(allowed []string) gin.HandlerFunc {
-	protocol := cors.New(cors.Options{
-		AllowedOrigins: allowed, AllowedMethods: []string{http.MethodPost},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "X-Request-Id"},
+// fromBrowsers lets scripts of other origins call what is for them (Fetch standard, CORS protocol): those of the configured
+// origins /token and /revoke, those of the clients' browser_origins, with cookies, /session and /account. Which client's page
+// may do what is for those endpoints to say.
+func (s *Server) fromBrowsers() gin.HandlerFunc {
+	options := cors.Options{
+		AllowedMethods: []string{http.MethodPost}, AllowedHeaders: []string{"Authorization", "Content-Type", "X-Request-Id"},
 		ExposedHeaders: []string{"Retry-After", "WWW-Authenticate", "X-Request-Id"}, MaxAge: 600,
-	})
+		AllowedOrigins: s.cfg.CORSOrigins,
+	}
+	tokens := cors.New(options)
+	options.AllowedMethods = []string{http.MethodGet, http.MethodPost, http.MethodDelete}
+	options.AllowedOrigins, options.AllowCredentials = nil, true
+	options.AllowOriginVaryRequestFunc = func(r *http.Request, origin string) (bool, []string) {
+		known, err := s.clients.OriginRegistered(r.Context(), origin)
+		return known && err == nil, nil // without a database nothing is allowed, nor would anything be done
+	}
+	cookies := cors.New(options)
 	return func(c *gin.Context) {
-		if path := c.Request.URL.Path; path != "/token" && path != "/revoke" {
+		protocol := tokens
+		switch first, _, _ := strings.Cut(strings.TrimPrefix(c.Request.URL.Path, "/"), "/"); first {
+		case "token", "revoke":
+			if len(s.cfg.CORSOrigins) == 0 { // which the library takes for all
+				return
+			}
+		case "session", "account":
+			protocol = cookies
+		default:
 			return
 		}
 		protocol.HandlerFunc(c.Writer, c.Request)
@@ -186,4 +206,30 @@ func (p *poolCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(poolConnections, prometheus.GaugeValue, float64(idle), "idle")
 	ch <- prometheus.MustNewConstMetric(poolLimit, prometheus.GaugeValue, float64(limit))
 	ch <- prometheus.MustNewConstMetric(poolWaits, prometheus.CounterValue, float64(waits))
+}
+
+// keyCollector reads how old the current signing key is when it is asked for.
+type keyCollector struct{ keys *keys.Service }
+
+var (
+	keyAge      = prometheus.NewDesc("signet_signing_key_age_seconds", "For how long the current signing key has signed.", nil, nil)
+	keyRotation = prometheus.NewDesc("signet_signing_key_rotation_seconds", "For how long a signing key signs until the next one takes over.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (k *keyCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- keyAge
+	ch <- keyRotation
+}
+
+// Collect implements prometheus.Collector. What is not so is left out: there is no age before the keys are loaded, and no
+// rotation of an HS256 secret.
+func (k *keyCollector) Collect(ch chan<- prometheus.Metric) {
+	since, every := k.keys.Rotation()
+	if !since.IsZero() {
+		ch <- prometheus.MustNewConstMetric(keyAge, prometheus.GaugeValue, time.Since(since).Seconds())
+	}
+	if every > 0 {
+		ch <- prometheus.MustNewConstMetric(keyRotation, prometheus.GaugeValue, every.Seconds())
+	}
 }

@@ -111,6 +111,8 @@ type Issued struct {
 	Scope        string // of the access token
 	RefreshToken string // empty where none is issued
 	SessionID    string // empty for a client's own token
+
+	SessionExpiresIn time.Duration // until the session ends if it is not used any more; zero for a client's own token
 }
 
 // ClientToken issues an access token to the client itself (RFC 6749 section 4.4).

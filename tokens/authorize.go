@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"signet/clients"
 )
 
@@ -36,32 +34,46 @@ type Access struct {
 // What the token says is not enough: under HS256 others can sign as well, and a user may have ceased to be an admin. So the
 // session, or the client's registration, has to hold the scope too, and signet:admin needs a user who is an admin now.
 func (s *Service) Authorize(ctx context.Context, token, scope string) (Access, error) {
+	a, audience, h, err := s.identify(ctx, token)
+	switch {
+	case err != nil:
+		return Access{}, err
+	case !slices.Contains(audience, s.cfg.Issuer):
+		return Access{}, ErrInvalidToken
+	case !slices.Contains(a.Scope, scope) || !slices.Contains(h.Scope, scope):
+		return Access{}, ErrInsufficientScope
+	case scope == clients.ScopeAdmin && a.UserID != "" && !h.Admin:
+		return Access{}, ErrInsufficientScope
+	}
+	return a, nil
+}
+
+// Identify tells whom an active access token speaks for, whatever its scope and audience, or returns ErrInvalidToken or the
+// database's error.
+func (s *Service) Identify(ctx context.Context, token string) (Access, error) {
+	a, _, _, err := s.identify(ctx, token)
+	return a, err
+}
+
+func (s *Service) identify(ctx context.Context, token string) (a Access, audience []string, h Holder, err error) {
 	v, ok, err := s.readAccess(ctx, token)
 	if err != nil {
-		return Access{}, err
+		return Access{}, nil, Holder{}, err
 	}
-	claims := &v.claims
-	if !ok || !slices.Contains(claims.Audience, s.cfg.Issuer) {
-		return Access{}, ErrInvalidToken
+	if ok {
+		h, ok, err = s.store.AccessTokenHolder(ctx, v.token)
 	}
-	h, active, err := s.store.AccessTokenHolder(ctx, v.token)
 	if err != nil {
-		return Access{}, err
+		return Access{}, nil, Holder{}, err
 	}
-	if !active {
-		return Access{}, ErrInvalidToken
-	}
-	granted, err := clients.ParseScope(claims.Scope)
-	if err != nil || !slices.Contains(granted, scope) || !slices.Contains(h.Scope, scope) {
-		return Access{}, ErrInsufficientScope
-	}
-	if v.token.SessionID != uuid.Nil && scope == clients.ScopeAdmin && !h.Admin {
-		return Access{}, ErrInsufficientScope
+	scope, malformed := clients.ParseScope(v.claims.Scope)
+	if !ok || malformed != nil {
+		return Access{}, nil, Holder{}, ErrInvalidToken
 	}
 	return Access{
-		ClientID: claims.ClientID, UserID: v.token.UserID, Username: h.Username, Scope: granted, SessionID: claims.SessionID,
-		SessionEnd: h.SessionEnd, IssuedAt: time.Unix(claims.IssuedAt, 0), ExpiresAt: v.token.ExpiresAt, Now: h.Now,
-	}, nil
+		ClientID: v.claims.ClientID, UserID: v.token.UserID, Username: h.Username, Scope: scope, SessionID: v.claims.SessionID,
+		SessionEnd: h.SessionEnd, IssuedAt: time.Unix(v.claims.IssuedAt, 0), ExpiresAt: v.token.ExpiresAt, Now: h.Now,
+	}, v.claims.Audience, h, nil
 }
 
 // Renew issues another access token of the session that a was authorized by, with the same scope and for Signet itself. It does

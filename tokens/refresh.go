@@ -6,6 +6,7 @@ import (
 
 	"signet/audit"
 	"signet/clients"
+	"signet/users"
 )
 
 // Outcome is what became of a use of a refresh token.
@@ -87,6 +88,20 @@ func (s *Service) Refresh(ctx context.Context, c *clients.Client, token string, 
 		}
 	}
 	return Issued{}, Rejected, errors.New("the session kept changing under a refresh")
+}
+
+// Of tells which client a refresh token was issued to and which user it speaks for, whether or not it is good still. It
+// returns ErrInvalidGrant for one that is not of a session that the database holds, or the database's error.
+func (s *Service) Of(ctx context.Context, token string) (clientID string, u users.User, err error) {
+	t, ok := s.codec.parse(token)
+	if !ok {
+		return "", users.User{}, ErrInvalidGrant
+	}
+	st, known, err := s.store.SessionState(ctx, Use{Session: t.session, SecretDigest: t.digest()}, 0)
+	if err == nil && (!known || !st.Genuine) {
+		err = ErrInvalidGrant
+	}
+	return st.ClientID, users.User{ID: st.UserID, Username: st.Username}, err
 }
 
 // decide judges a use that Rotate refused. The verdict is what to do; the error goes with Rejected.

@@ -230,6 +230,7 @@ func (s *Service) issueFor(session uuid.UUID, clientID string, g Grant, scope cl
 		Scope: scope.String(), SessionID: session.String(),
 	}, g.Now, g.End)
 	issued.SessionID = session.String()
+	issued.SessionExpiresIn = min(s.cfg.RefreshTTL, g.End.Sub(g.Now))
 	return issued, err
 }
 

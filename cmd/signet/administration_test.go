@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -40,7 +41,7 @@ func TestAdministrationTour(t *testing.T) {
 	}
 	sh := exec.Command("sh", "-eu", "-s")
 	sh.Stdin = strings.NewReader(script.String())
-	sh.Dir, sh.Env = in.dir, append(in.env, "PATH="+filepath.Dir(binary(t))+":"+os.Getenv("PATH"))
+	sh.Dir, sh.Env = in.dir, append(slices.Clone(in.env), "PATH="+filepath.Dir(binary(t))+":"+os.Getenv("PATH"))
 	out, err := sh.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

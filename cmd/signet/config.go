@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -48,6 +49,7 @@ type config struct {
 	LoginMaxFailures int         `env:"SIGNET_LOGIN_MAX_FAILURES" envDefault:"10" help:"failed logins for one username or one address before they are throttled"`
 	LoginWindow      positive    `env:"SIGNET_LOGIN_WINDOW" envDefault:"15m" help:"for how long failed logins count"`
 	AuditRetention   positive    `env:"SIGNET_AUDIT_RETENTION" envDefault:"90d" help:"how long audit events are kept"`
+	CookieDomain     string      `env:"SIGNET_COOKIE_DOMAIN" help:"Domain= of the cookie with a browser session's access token, such as example.com for an API at api.example.com"`
 	CORSOrigins      origins     `env:"SIGNET_CORS_ORIGINS" help:"browser origins, separated by commas, that may call /token and /revoke"`
 	LogFormat        logFormat   `env:"SIGNET_LOG_FORMAT" help:"text or json; unset: text on a terminal, else json"`
 	LogLevel         logLevel    `env:"SIGNET_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
@@ -172,6 +174,9 @@ func (c *config) validate() error {
 			return fmt.Errorf("%s: %q must be host:port, such as 127.0.0.1:8080 or :8080", l.name, l.value)
 		}
 	}
+	if err := c.validateCookieDomain(u.Hostname()); err != nil {
+		return err
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("SIGNET_TLS_CERT and SIGNET_TLS_KEY go together; one of them is not set")
 	}
@@ -188,6 +193,23 @@ func (c *config) validate() error {
 	}
 	if scheme, _, _ := strings.Cut(c.DatabaseURL, ":"); scheme != "postgres" && scheme != "postgresql" && scheme != "sqlite" {
 		return errors.New("SIGNET_DATABASE_URL: must begin with postgres:// or sqlite:")
+	}
+	return nil
+}
+
+// domainName is what a cookie's Domain may be.
+var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z]([a-z0-9-]*[a-z0-9])?$`)
+
+// validateCookieDomain wants a domain that the issuer's host is in: browsers drop a cookie for any other (RFC 6265 section 5.3).
+// On loopback, for development, the server may be reached by other names.
+func (c *config) validateCookieDomain(host string) error {
+	d := c.CookieDomain
+	switch {
+	case d == "":
+	case !domainName.MatchString(d):
+		return fmt.Errorf("SIGNET_COOKIE_DOMAIN: %q must be a domain name in lower case, such as example.com", d)
+	case host != d && !strings.HasSuffix(host, "."+d) && !clients.Loopback(host):
+		return fmt.Errorf("SIGNET_COOKIE_DOMAIN: %q must be a domain that the host of SIGNET_ISSUER, %s, is in", d, host)
 	}
 	return nil
 }

@@ -205,6 +205,7 @@ func TestBadConfiguration(t *testing.T) {
 	t.Parallel()
 	const secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 	for name, values := range map[string][]string{
+		"SIGNET_COOKIE_DOMAIN":        {".example.com", "EXAMPLE.com", "127.0.0.1", "a b", "https://example.com", "example.com:443", "*.example.com"},
 		"SIGNET_ISSUER":               {"auth.example.com", "http://auth.example.com", "https://auth.example.com/", "https://auth.example.com?x", "https://auth.example.com#x", "https://ann@auth.example.com", "ftp://auth.example.com", "https://", "://"},
 		"SIGNET_LISTEN":               {"8080", "127.0.0.1", "localhost", "[::1]", "a:b:c"},
 		"SIGNET_MANAGEMENT_LISTEN":    {"8080", "127.0.0.1"},
@@ -241,6 +242,7 @@ func TestBadConfiguration(t *testing.T) {
 	wantRefused(t, "SIGNET_SECRET_FILE", "SIGNET_SECRET="+secret, "SIGNET_SECRET_FILE=missing")
 	wantRefused(t, "SIGNET_DATA_DIR", "SIGNET_DATA_DIR=/proc/none")
 	wantRefused(t, "SIGNET_TLS_CERT", "SIGNET_TLS_CERT=missing.pem", "SIGNET_TLS_KEY=missing.pem")
+	wantRefused(t, "SIGNET_COOKIE_DOMAIN", "SIGNET_COOKIE_DOMAIN=example.org", "SIGNET_ISSUER=https://auth.example.com")
 	wantRefused(t, "DATABASE_URL", "DATABASE_URL=mysql://localhost/signet")
 }
 

@@ -57,7 +57,7 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	}
 	defer a.store.Close()
 	counter := activity.NewCounter(a.store, log)
-	s := server.New(server.Config{TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins, Activity: counter},
+	s := server.New(server.Config{TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins, CookieDomain: cfg.CookieDomain, Activity: counter},
 		a.store, a.clients, a.users, a.tokens, a.keys, log)
 	listeners, err := server.Listen(ctx, cfg.Listen, cfg.ManagementListen, cfg.TLSCert, cfg.TLSKey)
 	if err != nil {

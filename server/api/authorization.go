@@ -2,7 +2,6 @@ package api
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -22,9 +21,6 @@ type call struct {
 	origin audit.Origin
 }
 
-// accessCookie is the cookie that a browser session keeps its access token in.
-const accessCookie = "signet_at"
-
 // admit authorizes a call of the admin API.
 func (s *Server) admit(c *gin.Context) (*call, error) {
 	token, err := bearer(c.Request)
@@ -38,7 +34,7 @@ func (s *Server) admit(c *gin.Context) (*call, error) {
 // what changes something has to come from an origin that the client is registered with.
 func (s *Server) admitUser(c *gin.Context) (*call, error) {
 	token, err := bearer(c.Request)
-	cookie, cookieErr := c.Request.Cookie(accessCookie)
+	cookie, cookieErr := c.Request.Cookie(oauth.AccessCookie)
 	byCookie := len(c.Request.Header.Values("Authorization")) == 0 && cookieErr == nil
 	if byCookie {
 		token, err = cookie.Value, nil
@@ -54,15 +50,12 @@ func (s *Server) admitUser(c *gin.Context) (*call, error) {
 		return nil, insufficient(clients.ScopeAccount)
 	}
 	if byCookie && c.Request.Method != http.MethodGet {
-		client, err := s.clients.Get(c.Request.Context(), in.access.ClientID)
+		client, err := s.clients.Known(c.Request.Context(), in.access.ClientID)
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(client.BrowserOrigins, c.GetHeader("Origin")) {
-			return nil, &oauth.Error{
-				Status: http.StatusForbidden, Code: "invalid_request",
-				Description: "a call by cookie has to come from one of the client's browser_origins",
-			}
+		if !oauth.FromOrigin(c.Request, client) {
+			return nil, oauth.ErrForeignOrigin
 		}
 	}
 	return in, nil

@@ -95,6 +95,10 @@ func (e *Error) header() http.Header {
 func Fail(ctx context.Context, w http.ResponseWriter, err error) {
 	e := explain(err)
 	request.From(ctx).Err = err
+	if e == ErrForeignOrigin { // that page may be another client's: it learns nothing, not even why
+		w.Header().Del("Access-Control-Allow-Origin")
+		w.Header().Del("Access-Control-Allow-Credentials")
+	}
 	for name, values := range e.header() {
 		w.Header()[name] = values
 	}

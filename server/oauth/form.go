@@ -31,15 +31,20 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 		return nil, invalidRequest("the Content-Type must be application/x-www-form-urlencoded")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, &Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request", Description: "the body is larger than 64 KiB"}
-	}
 	if err != nil {
-		e := invalidRequest("the body could not be read")
-		e.Cause = err
-		return nil, e
+		return nil, unreadable(err)
 	}
 	return parseForm(string(body))
+}
+
+// unreadable is the answer to a body that could not be read.
+func unreadable(err error) error {
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request", Description: "the body is larger than 64 KiB"}
+	}
+	e := invalidRequest("the body could not be read")
+	e.Cause = err
+	return e
 }
 
 // parseForm reads a form. Each parameter but resource (RFC 8707 section 2) may be there once; one without a value counts

@@ -26,11 +26,18 @@ type Server struct {
 	grants   *server.Server
 	metrics  *metrics
 	metadata []byte
+
+	cookieDomain  string
+	secureCookies bool
 }
 
 // New returns a server on the domain's services that registers its metrics, and tells the counter, which may be nil, what happens.
-func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, reg prometheus.Registerer, counter *activity.Counter) *Server {
-	s := &Server{clients: c, users: u, tokens: t, keys: k, metrics: newMetrics(reg, counter), metadata: metadata(t.Issuer())}
+// The cookie domain, which may be empty, is that of the cookie with the access token.
+func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, reg prometheus.Registerer, counter *activity.Counter, cookieDomain string) *Server {
+	s := &Server{
+		clients: c, users: u, tokens: t, keys: k, metrics: newMetrics(reg, counter), metadata: metadata(t.Issuer()),
+		cookieDomain: cookieDomain, secureCookies: strings.HasPrefix(t.Issuer(), "https:"),
+	}
 	s.grants = s.newGrants()
 	return s
 }
@@ -42,6 +49,7 @@ func (s *Server) Routes(r gin.IRouter) {
 	r.POST("/token", s.token)
 	r.POST("/introspect", s.introspect)
 	r.POST("/revoke", s.revoke)
+	s.sessionRoutes(r)
 	document := func(path string, read func() []byte) {
 		handler := func(c *gin.Context) { ServeDocument(c, "application/json", read()) }
 		r.GET(path, handler)

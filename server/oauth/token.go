@@ -139,19 +139,51 @@ func (t *tokenCall) check(issuer string) error {
 }
 
 // checkPassword is the library's PasswordAuthorizationHandler.
-func (s *Server) checkPassword(ctx context.Context, clientID, username, password string) (string, error) {
+func (s *Server) checkPassword(ctx context.Context, _, username, password string) (string, error) {
 	call := tokenCallOf(ctx)
-	u, err := s.users.Authenticate(ctx, username, password, clientID, call.origin())
-	if err != nil {
-		s.metrics.loginFailed(err)
+	if err := s.authenticate(ctx, call, username, password); err != nil {
 		call.info.Err = err
 		return "", explain(err) // the library looks errors up in a map, which not every error can be a key of
 	}
+	return call.user.ID, nil
+}
+
+// authenticate finds out whose the password is.
+func (s *Server) authenticate(ctx context.Context, call *tokenCall, username, password string) error {
+	u, err := s.users.Authenticate(ctx, username, password, call.client.ID, call.origin())
+	if err != nil {
+		s.metrics.loginFailed(err)
+		return err
+	}
 	if slices.Contains(call.scope, clients.ScopeAdmin) && !u.Admin {
-		return "", badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
+		return badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
 	}
 	call.user, call.info.UserID = u, u.ID
-	return u.ID, nil
+	return nil
+}
+
+// startSession begins a session of the user who was authenticated.
+func (s *Server) startSession(ctx context.Context, call *tokenCall) (tokens.Issued, error) {
+	origin := call.origin()
+	origin.Actor = call.user.ID
+	issued, err := s.tokens.StartSession(ctx, call.client, call.user, call.scope, call.audience, origin)
+	if errors.Is(err, tokens.ErrInvalidGrant) {
+		err = users.ErrBadCredentials // disabled, or another password, since it was checked
+	}
+	return issued, err
+}
+
+// passwordGrant is the password grant as a whole, for a caller other than the library.
+func (s *Server) passwordGrant(ctx context.Context, call *tokenCall) (tokens.Issued, error) {
+	if err := s.authenticate(ctx, call, call.form.Get("username"), call.form.Get("password")); err != nil {
+		return tokens.Issued{}, err
+	}
+	issued, err := s.startSession(ctx, call)
+	if err == nil {
+		s.metrics.issued(string(clients.Password))
+		call.info.SessionID = issued.SessionID
+	}
+	return issued, err
 }
 
 // manager implements the library's oauth2.Manager over our own rooms. The library's stock manager rotates refresh tokens in
@@ -167,12 +199,7 @@ func (m *manager) GenerateAccessToken(ctx context.Context, grant oauth2.GrantTyp
 	var err error
 	switch grant {
 	case oauth2.PasswordCredentials:
-		origin := call.origin()
-		origin.Actor = call.user.ID
-		issued, err = m.tokens.StartSession(ctx, call.client, call.user, call.scope, call.audience, origin)
-		if errors.Is(err, tokens.ErrInvalidGrant) {
-			err = users.ErrBadCredentials // disabled, or another password, since it was checked
-		}
+		issued, err = m.startSession(ctx, call)
 	case oauth2.ClientCredentials:
 		issued, err = m.tokens.ClientToken(call.client, call.scope, call.audience)
 	default:

@@ -65,6 +65,13 @@ func (s *Store) Clients(ctx context.Context, f clients.Filter) ([]clients.Client
 		ORDER BY id LIMIT @limit`, pgx.NamedArgs{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
+// OriginRegistered implements clients.Store.
+func (s *Store) OriginRegistered(ctx context.Context, origin string) (bool, error) {
+	known, _, err := one(ctx, s, pgx.RowTo[bool], `SELECT EXISTS (SELECT FROM clients WHERE NOT disabled AND @origin = ANY(browser_origins))`,
+		pgx.NamedArgs{"origin": origin})
+	return known, err
+}
+
 var createClient = recording(`
 	INSERT INTO clients (id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server, epoch, secret_digest)
 	VALUES (@id, @name, @grants, @auth_method, @scope, @audience, @redirect_uris, @browser_origins, @resource_server, @epoch, @secret_digest)

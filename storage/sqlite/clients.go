@@ -44,6 +44,13 @@ func (s *Store) Clients(ctx context.Context, f clients.Filter) ([]clients.Client
 		ORDER BY id LIMIT @limit`, args{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
+// OriginRegistered implements clients.Store.
+func (s *Store) OriginRegistered(ctx context.Context, origin string) (bool, error) {
+	n, _, err := first(many(ctx, s, readInt, `SELECT EXISTS (SELECT 1 FROM clients c, json_each(c.browser_origins) o WHERE NOT c.disabled AND o.value = @origin)`,
+		args{"origin": origin}))
+	return n > 0, err
+}
+
 // CreateClient implements clients.Store.
 func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
 	a := clientArgs(c)

@@ -259,3 +259,27 @@ func TestClientDelete(t *testing.T) {
 		check(t, err)
 	})
 }
+
+// An origin is known while an enabled client is registered with exactly it.
+func TestOriginRegistered(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		c := newClient("one")
+		c.BrowserOrigins = []string{"https://a.example.com", "https://b.example.com"}
+		_, err := w.CreateClient(t.Context(), c, newEvent(audit.ClientCreated))
+		check(t, err)
+		known := func(origin string, want bool) {
+			t.Helper()
+			if got := ok[bool](t)(w.OriginRegistered(t.Context(), origin)); got != want {
+				t.Errorf("%q: %t", origin, got)
+			}
+		}
+		for _, origin := range []string{"", "https://c.example.com", "https://a.example.com/", "https://%.example.com", "https://_.example.com", "https://A.example.com"} {
+			known(origin, false)
+		}
+		known("https://a.example.com", true)
+		known("https://b.example.com", true)
+		_, err = w.SetClientDisabled(t.Context(), "one", true, newEvent(audit.ClientDisabled))
+		check(t, err)
+		known("https://a.example.com", false)
+	})
+}
