@@ -40,7 +40,7 @@ func (f *auditFlags) filter(ctx context.Context, a *app) (audit.Filter, error) {
 		for i, t := range audit.Types {
 			names[i] = string(t)
 		}
-		return filter, fmt.Errorf("--type: %q is no event type; there are %s", f.eventType, strings.Join(names, ", "))
+		return filter, usageError{fmt.Errorf("--type: %q is no event type; there are %s", f.eventType, strings.Join(names, ", "))}
 	}
 	if f.user != "" {
 		u, err := a.users.Find(ctx, f.user)

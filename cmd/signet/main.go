@@ -48,13 +48,17 @@ type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }
 
-// run makes a command's function one whose errors are failures.
+// usageError is the error of a command whose flags say what cannot be.
+type usageError struct{ error }
+
+// run makes a command's function one whose errors are failures, unless they are about how it was called.
 func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := f(cmd, args); err != nil {
-			return failure{err}
+		err := f(cmd, args)
+		if usage := (usageError{}); err == nil || errors.As(err, &usage) {
+			return err
 		}
-		return nil
+		return failure{err}
 	}
 }
 

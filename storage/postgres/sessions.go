@@ -129,7 +129,8 @@ func (s *Store) RevokeSession(ctx context.Context, id uuid.UUID, userID, reason 
 			SELECT @e_id::uuid, @e_type::text, @e_actor::text, client_id, user_id::text, id::text,
 				@e_address::text, @e_request::text, @e_detail::text FROM changed
 		)
-		SELECT id FROM changed`, with(e, pgx.NamedArgs{"id": [16]byte(id), "user": userID, "reason": reason}))
+		SELECT FROM changed
+		UNION ALL SELECT FROM audit_events WHERE id = @e_id::uuid -- a repetition after a lost answer`, with(e, pgx.NamedArgs{"id": [16]byte(id), "user": userID, "reason": reason}))
 	return n > 0, err
 }
 
