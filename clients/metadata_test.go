@@ -1,0 +1,51 @@
+package clients_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"signet/clients"
+)
+
+func FuzzParseMetadata(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, `null`, `[]`, `{"client_id": "a", "client_name": "A", "grant_types": [], "scope": "a b"}`, `{"scope": "a  b"}`, `{"grant_types": null}`,
+		`{"audience": ["https://api.example.com"], "redirect_uris": ["https://app.example.com/cb"], "browser_origins": ["https://app.example.com"]}`,
+		`{"unknown": 1}`, `{"client_id": 1}`, `{"client_id": "a", "client_id": "b"}`, `{} {}`, `{"CLIENT_ID": "a"}`, `{"scope": "\ud800"}`, "{\"client_name\": \"\xff\"}",
+		`{"client_id_issued_at": 1e400}`, `{"disabled": true, "resource_server": true, "token_endpoint_auth_method": "none"}`, `{"audience": [[[]]]}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := clients.ParseMetadata(text)
+		var field *clients.FieldError
+		if err != nil {
+			if !errors.As(err, &field) {
+				t.Fatalf("%T: %v", err, err)
+			}
+			return
+		}
+		if err := c.Validate(); err != nil {
+			if !errors.As(err, &field) {
+				t.Fatalf("%T: %v", err, err)
+			}
+			return
+		}
+		// What is good is written as it was read.
+		written, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := clients.ParseMetadata(written)
+		if err != nil {
+			t.Fatalf("%v: %s", err, written)
+		}
+		if diff := cmp.Diff(c, again, cmpopts.EquateEmpty()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
