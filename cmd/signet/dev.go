@@ -18,14 +18,14 @@ import (
 	"signet/users"
 )
 
-// demo is the name of the client and of the user that signet dev makes.
-const demo = "demo"
+// demo is the name of the client and of a user that signet dev makes; admin is the one of the user for the console.
+const demo, admin = "demo", "admin"
 
 func devCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "dev", Short: "Try it: no set-up, a demo client and user, curl lines to paste", Args: cobra.NoArgs,
-		Long: `Run the server on the embedded database in SIGNET_DATA_DIR, with a client and a user called "demo", and print curl lines
-that show what it does. Not for production: signet serve is.`,
+		Long: `Run the server on the embedded database in SIGNET_DATA_DIR, with a client and a user called "demo" and an admin called
+"admin" for the console, and print curl lines that show what it does. Not for production: signet serve is.`,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
 			if err != nil {
@@ -39,70 +39,78 @@ that show what it does. Not for production: signet serve is.`,
 			if err := cfg.needSecret(); err != nil {
 				return err
 			}
-			clientSecret, password := demoCredentials(cfg.secret)
+			d := demoCredentials(cfg.secret)
 			return serve(cmd.Context(), cfg, func(ctx context.Context, a *app) error {
-				if err := a.makeDemo(ctx, clientSecret, password); err != nil {
+				if err := a.makeDemo(ctx, d); err != nil {
 					return err
 				}
-				if err := printDemo(out, cfg, clientSecret, password); err != nil {
+				if err := printDemo(out, cfg, d); err != nil {
 					return err
 				}
-				return a.checkDemo(ctx, out, clientSecret, password)
+				return a.checkDemo(ctx, out, d)
 			})
 		}),
 	}
 }
 
-// demoCredentials derives the demo client's secret and the demo user's password, so that every start can print them and
-// nothing holds them in the clear.
-func demoCredentials(s keys.Secret) (clientSecret, password string) {
+// demoSecrets are the demo client's secret and the passwords of the two users.
+type demoSecrets struct{ client, demo, admin string }
+
+// demoCredentials derives them, so that every start can print them and nothing holds them in the clear.
+func demoCredentials(s keys.Secret) demoSecrets {
 	derive := func(label string) string { return base64.RawURLEncoding.EncodeToString(s.Derive(label)[0]) }
-	return "sgs_" + derive("demo client v1"), derive("demo user v1")[:20]
+	return demoSecrets{"sgs_" + derive("demo client v1"), derive("demo user v1")[:20], derive("demo admin v1")[:20]}
 }
 
-// makeDemo makes the demo client and user if they are not there.
-func (a *app) makeDemo(ctx context.Context, clientSecret, password string) error {
+// makeDemo makes the demo client and the users if they are not there.
+func (a *app) makeDemo(ctx context.Context, d demoSecrets) error {
 	origin := audit.Origin{Actor: "signet dev"}
 	_, err := a.clients.Get(ctx, demo)
 	if errors.Is(err, clients.ErrNotFound) {
-		_, err = a.clients.CreateWithSecret(ctx, clients.Client{ID: demo, Name: "Demo", Scope: clients.Scope{"read", "write"}}, clientSecret, origin)
+		_, err = a.clients.CreateWithSecret(ctx, clients.Client{ID: demo, Name: "Demo", Scope: clients.Scope{"read", "write"}}, d.client, origin)
 	}
-	if err != nil {
-		return err
-	}
-	if _, err = a.users.Find(ctx, demo); errors.Is(err, users.ErrNotFound) {
-		_, err = a.users.Create(ctx, demo, password, false, origin)
+	for _, u := range []struct{ name, password string }{{demo, d.demo}, {admin, d.admin}} {
+		if err != nil {
+			return err
+		}
+		if _, err = a.users.Find(ctx, u.name); errors.Is(err, users.ErrNotFound) {
+			_, err = a.users.Create(ctx, u.name, u.password, u.name == admin, origin)
+		}
 	}
 	return err
 }
 
 // checkDemo says so if the printed credentials are not the ones in the database: then they, or SIGNET_SECRET, were changed.
-func (a *app) checkDemo(ctx context.Context, w io.Writer, clientSecret, password string) error {
-	_, err := a.clients.Authenticate(ctx, demo, clientSecret)
+func (a *app) checkDemo(ctx context.Context, w io.Writer, d demoSecrets) error {
+	_, err := a.clients.Authenticate(ctx, demo, d.client)
 	if errors.Is(err, clients.ErrUnauthenticated) {
 		_, err = fmt.Fprintln(w, "The demo client was changed since it was made: give it to CLIENT above with the secret that you know, or delete it\n"+
 			"(signet client delete demo) and start again.")
 	}
-	if err != nil {
-		return err
-	}
-	_, err = a.users.Authenticate(ctx, demo, password, demo, audit.Origin{Actor: "signet dev"})
-	if throttled := (*users.ThrottledError)(nil); errors.Is(err, users.ErrBadCredentials) || errors.As(err, &throttled) {
-		_, err = fmt.Fprintln(w, "The demo user was changed since it was made: give PASSWORD above the one that you know, or set it anew\n"+
-			"(signet user set-password demo).")
+	for _, u := range []struct{ name, password, hint string }{
+		{demo, d.demo, "The demo user was changed since it was made: give PASSWORD above the one that you know, or set it anew\n(signet user set-password demo)."},
+		{admin, d.admin, "The user admin has another password than the one above. To set it anew: signet user set-password admin"},
+	} {
+		if err != nil {
+			return err
+		}
+		_, err = a.users.Authenticate(ctx, u.name, u.password, demo, audit.Origin{Actor: "signet dev"})
+		if throttled := (*users.ThrottledError)(nil); errors.Is(err, users.ErrBadCredentials) || errors.As(err, &throttled) {
+			_, err = fmt.Fprintln(w, u.hint)
+		}
 	}
 	return err
 }
 
 // printDemo prints the tour. The lines are for any POSIX shell and need nothing but curl and sed.
-func printDemo(w io.Writer, cfg config, clientSecret, password string) error {
+func printDemo(w io.Writer, cfg config, d demoSecrets) error {
 	database := strings.TrimPrefix(cfg.DatabaseURL, "sqlite:")
 	bold, plain := "", ""
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		bold, plain = "\x1b[1m", "\x1b[0m"
 	}
 	steps := strings.NewReplacer(
-		"{base}", localURL(cfg), "{secret}", clientSecret, "{password}", password, "{bold}", bold, "{plain}", plain,
+		"{base}", localURL(cfg), "{secret}", d.client, "{password}", d.demo, "{admin}", d.admin, "{bold}", bold, "{plain}", plain,
 		"{database}", database,
 	).Replace(demoText)
 	_, err := io.WriteString(w, steps)
@@ -111,6 +119,7 @@ func printDemo(w io.Writer, cfg config, clientSecret, password string) error {
 
 const demoText = `
 {bold}Signet is running at {base}{plain}   (database: {database}; stop with Ctrl-C)
+{bold}The console: {base}/console/{plain}   (log in as admin, password {admin})
 Paste these lines into another terminal, from the top.
 
 {bold}# 1. Get a token: a user logs in on a client.{plain}

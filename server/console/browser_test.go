@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -53,7 +57,7 @@ func TestMain(m *testing.M) {
 
 // tab is a tab of the browser.
 type tab struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // chromedp keeps the tab in it
 	t   testing.TB
 	s   *site
 }
@@ -120,9 +124,15 @@ func (b *tab) open(path string) {
 // press presses a button or follows a link, by its text, and waits for the page that follows.
 func (b *tab) press(text string) {
 	b.t.Helper()
+	b.leave(chromedp.Click(chromedp.Search(fmt.Sprintf(`//*[self::a or self::button][normalize-space()=%q]`, text))))
+}
+
+// leave does something that leads to another page, and waits for that.
+func (b *tab) leave(click chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
 	defer cancel()
-	_, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.Search(fmt.Sprintf(`//*[self::a or self::button][normalize-space()=%q]`, text))))
+	_, err := chromedp.RunResponse(ctx, click)
 	b.check(err)
 }
 
@@ -229,7 +239,7 @@ func (b *tab) picture(name string) {
 	}
 	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
 	b.check(err)
-	check(b.t, os.MkdirAll(dir, 0o755))
+	check(b.t, os.MkdirAll(dir, 0o750))
 	check(b.t, os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600))
 }
 
@@ -330,4 +340,146 @@ func TestPagesAreAccessible(t *testing.T) {
 	s.closeStore()
 	b.open("/sessions")
 	look("unavailable")
+}
+
+// use gets a token with the line that the console shows, as its reader would with curl.
+func (s *site) use(t testing.TB, c, secret string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/token", strings.NewReader("grant_type=client_credentials"))
+	check(t, err)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth(c, secret)
+	res, err := http.DefaultClient.Do(req)
+	check(t, err)
+	defer res.Body.Close()
+	_, err = io.Copy(io.Discard, res.Body)
+	check(t, err)
+	return res.StatusCode
+}
+
+// A day in the life of an admin.
+func TestInABrowser(t *testing.T) {
+	s := embedded(t)
+	s.user(t, "admin", true)
+	s.user(t, "alice", false)
+	b := s.tab(t)
+	b.logIn("alice")
+	b.says("Wrong username or password, or not an admin.")
+	b.logIn("admin")
+	b.says("Nothing is registered yet.")
+
+	b.press("Register a client")
+	b.press("Machine")
+	b.fill("client_name", "Nightly")
+	b.fill("client_id", "nightly")
+	b.press("Register")
+	b.says("Copy the secret now.")
+	secret := b.text("#client-secret code")
+	if status := s.use(t, "nightly", secret); status != http.StatusOK {
+		t.Errorf("the secret at /token: %d", status)
+	}
+	if curl := b.text("#curl code"); !strings.HasPrefix(strings.Join(strings.Fields(curl), " "), "curl -u 'nightly:"+secret+"' \\ '"+s.url+"/token'") {
+		t.Errorf("the line to try is %s", curl)
+	}
+	b.do(chromedp.Click(chromedp.CSS(`button[data-copy="client-secret"]`)))
+	b.eventually(`document.querySelector('button[data-copy="client-secret"]').textContent === "Copied"`)
+	b.do(chromedp.Reload()) // does not register another one
+	b.says("Rotate the secret")
+
+	b.press("Rotate the secret")
+	b.says("The old secret stays good for 24h.")
+	rotated := b.text("#client-secret code")
+	for _, good := range []string{secret, rotated} {
+		if status := s.use(t, "nightly", good); status != http.StatusOK {
+			t.Errorf("in the overlap a secret gets %d at /token", status)
+		}
+	}
+
+	// The search follows the typing; the address and the focus stay with it.
+	b.press("Clients")
+	b.says("Signet console")
+	b.do(chromedp.SendKeys(chromedp.ID("q"), "night"))
+	b.eventually(`!document.querySelector("#list").innerText.includes("Signet console") && document.querySelector("#list").innerText.includes("Nightly")`)
+	b.eventually(`location.search === "?q=night" && document.activeElement.id === "q" && document.querySelector("#found").textContent === "1 found"`)
+
+	// What happens elsewhere shows up in the audit record, and a session ended here is dead there.
+	bob := s.user(t, "bob", false)
+	b.press("Audit")
+	b.says("client.secret_rotated")
+	issued := s.session(t, s.app(t, "shop"), bob, "Firefox")
+	b.eventually(`document.querySelector("#events").innerText.includes("session.created") && document.querySelector("#events").innerText.includes("bob")`)
+	b.eventually(`/\d new events?/.test(document.querySelector("#news").textContent)`)
+	b.press("Sessions")
+	b.says("bob")
+	b.leave(chromedp.Click(chromedp.CSS(`button[aria-label^="End the session of bob"]`)))
+	b.says("The session is ended.")
+	shop, err := s.clients.Get(t.Context(), "shop")
+	check(t, err)
+	if _, _, err := s.tokens.Refresh(t.Context(), &shop, issued.RefreshToken, nil, nil, origin); err == nil {
+		t.Error("the session is still good")
+	}
+	b.open("/audit?type=session.revoked")
+	b.says("bob")
+
+	// Charts are drawn from the table, which they take the place of.
+	b.press("Overview")
+	b.eventually(`document.querySelectorAll(".plot canvas").length === 5 && !document.querySelector("#numbers").open`)
+
+	b.press("Log out")
+	b.says("You are logged out.")
+	b.open("/clients")
+	b.says("Log in")
+}
+
+// A page of another site that posts a form to the console, with everything that browsers send along, changes nothing.
+func TestFormOfAnotherSite(t *testing.T) {
+	s := embedded(t)
+	s.user(t, "admin", true)
+	s.app(t, "shop")
+	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, `<form method="post" action="%s/console/client/delete"><input name="id" value="shop"><button>Win a prize</button></form>`, s.url)
+	}))
+	t.Cleanup(evil.Close)
+	b := s.tab(t)
+	b.logIn("admin")
+	b.says("Overview")
+	// Another host, and so another site: 127.0.0.1 and localhost.
+	b.do(chromedp.Navigate(strings.Replace(evil.URL, "127.0.0.1", "localhost", 1)))
+	b.press("Win a prize")
+	b.says("This request came from another site’s page")
+	_, err := s.clients.Get(t.Context(), "shop")
+	check(t, err)
+}
+
+// Without a script every page works: forms, links and the table in place of charts.
+func TestWithoutScript(t *testing.T) {
+	s := embedded(t)
+	s.user(t, "admin", true)
+	b := s.tab(t)
+	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+		return err
+	}))
+	b.logIn("admin")
+	visible := func(css string) {
+		t.Helper()
+		b.do(chromedp.WaitVisible(chromedp.CSS(css)))
+	}
+	visible("#numbers table")
+	b.do(chromedp.WaitNotVisible(chromedp.CSS(".plot")))
+	b.open("/clients")
+	b.fill("q", "console")
+	b.press("Search")
+	visible("#list table")
+	b.open("/clients/new?kind=web")
+	b.fill("client_name", "Shop")
+	b.press("Register")
+	visible("#client-secret")
+	b.do(chromedp.WaitNotVisible(chromedp.CSS("button[data-copy]")))
+	b.open("/audit")
+	b.do(chromedp.WaitNotVisible(chromedp.CSS(".live")))
+	visible("#events table")
+	b.press("Log out")
+	visible("#username")
 }

@@ -270,7 +270,7 @@ func (s *Console) clearCookie(c *gin.Context) {
 
 // cookie has no age: the token in it does, and one that has expired tells why its holder has to log in again.
 func (s *Console) cookie(value string, maxAge int) *http.Cookie {
-	return &http.Cookie{
+	return &http.Cookie{ //nolint:gosec // Secure wherever the issuer is https
 		Name: cookieName, Value: value, Path: s.base, MaxAge: maxAge, HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteStrictMode,
 	}
 }
