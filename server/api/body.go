@@ -3,9 +3,7 @@ package api
 import (
 	"encoding/base64"
 	"errors"
-	"io"
 	"mime"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -14,17 +12,11 @@ import (
 	"signet/server/oauth"
 )
 
-// maxBody bounds the body of a request, in bytes.
-const maxBody = 64 << 10
-
 // body reads a body of JSON; one that is missing is empty.
 func (c *call) body() ([]byte, error) {
-	text, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, &oauth.Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request", Description: "the body is larger than 64 KiB"}
-	}
+	text, err := oauth.ReadBody(c.Writer, c.Request)
 	if err != nil {
-		return nil, badRequest("the body could not be read")
+		return nil, err
 	}
 	if mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type")); len(text) > 0 && (err != nil || mediaType != "application/json") {
 		return nil, badRequest("the Content-Type must be application/json")

@@ -30,21 +30,25 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/x-www-form-urlencoded" {
 		return nil, invalidRequest("the Content-Type must be application/x-www-form-urlencoded")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := ReadBody(w, r)
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, err
 	}
 	return parseForm(string(body))
 }
 
-// unreadable is the answer to a body that could not be read.
-func unreadable(err error) error {
+// ReadBody reads the body of a request, or returns the answer to one that is too large or cannot be read.
+func ReadBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request", Description: "the body is larger than 64 KiB"}
+		return nil, &Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request", Description: "the body is larger than 64 KiB"}
 	}
-	e := invalidRequest("the body could not be read")
-	e.Cause = err
-	return e
+	if err != nil {
+		e := invalidRequest("the body could not be read")
+		e.Cause = err
+		return nil, e
+	}
+	return body, nil
 }
 
 // parseForm reads a form. Each parameter but resource (RFC 8707 section 2) may be there once; one without a value counts

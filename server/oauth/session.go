@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -117,9 +116,9 @@ func readSessionForm(w http.ResponseWriter, r *http.Request) (url.Values, error)
 	if r.URL.RawQuery != "" {
 		return nil, invalidRequest("parameters are taken from the body alone, never from the query string")
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	text, err := ReadBody(w, r)
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, err
 	}
 	var given struct {
 		ClientID string `json:"client_id"`
