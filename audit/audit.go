@@ -6,6 +6,7 @@ package audit
 
 import (
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"time"
 
@@ -111,6 +112,20 @@ type Filter struct {
 	Since    time.Duration // how far back from the database's now; 0: no limit
 	Before   string        // events older than the one with this id
 	Limit    int
+}
+
+// idSkew is how far the clock that an event's id was made by, and the time until it was written, may be from its time at the most.
+const idSkew = time.Hour
+
+// FirstID is an id below those of all events that the filter's Since selects, so that a database need not look at older ones;
+// empty if it selects all.
+func (f Filter) FirstID() string {
+	if f.Since == 0 {
+		return ""
+	}
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:8], uint64(max(0, time.Now().Add(-f.Since-idSkew).UnixMilli()))<<16) //nolint:gosec // not negative
+	return id.String()
 }
 
 // Store is what this package needs of a database.

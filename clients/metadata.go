@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
+	"reflect"
 	"strings"
 )
 
@@ -63,25 +63,47 @@ func ParseMetadata(text []byte) (Client, error) {
 	return c, nil
 }
 
-// Decode reads one JSON object of which v knows every member. Its errors are FieldErrors.
+// Decode reads one JSON object into the struct that v points to, which knows every member. Names are what they are, in that
+// case, and once: to the decoder of the standard library that is all the same. Its errors are FieldErrors.
 func Decode(text []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	err := d.Decode(v)
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return invalid("", "a JSON object is wanted")
+	}
+	fields := reflect.TypeOf(v).Elem()
+	seen := map[string]bool{}
+	for d.More() {
+		token, err := d.Token()
+		name, isName := token.(string)
+		var value json.RawMessage
+		if err != nil || !isName || d.Decode(&value) != nil {
+			return invalid("", "a JSON object is wanted")
+		}
+		if !isMember(fields, name) {
+			return invalid(name, "is not a member that is known here")
+		}
+		if seen[name] {
+			return invalid(name, "is there twice")
+		}
+		seen[name] = true
+	}
+	err := json.Unmarshal(text, v)
 	if mistyped := (*json.UnmarshalTypeError)(nil); errors.As(err, &mistyped) && mistyped.Field != "" {
 		field, _, _ := strings.Cut(mistyped.Field, ".")
 		return invalid(field, "must not be a JSON %s", mistyped.Value)
 	}
 	if err != nil {
-		if name, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown {
-			return invalid(strings.Trim(name, `"`), "is not a member that is known here")
-		}
-	}
-	if err != nil || bytes.Equal(bytes.TrimSpace(text), []byte("null")) {
-		return invalid("", "a JSON object is wanted")
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return invalid("", "one JSON object is wanted, and nothing behind it")
 	}
 	return nil
+}
+
+// isMember tells whether a struct has a field of that name in JSON.
+func isMember(fields reflect.Type, name string) bool {
+	for f := range fields.Fields() {
+		if tag, _, _ := strings.Cut(f.Tag.Get("json"), ","); tag == name {
+			return true
+		}
+	}
+	return false
 }

@@ -292,6 +292,8 @@ func TestAdminClientMetadata(t *testing.T) {
 			`{"browser_origins": ["http://app.example.com"]}`:     "browser_origins",
 			`{"resource_server": "yes"}`:                          "resource_server",
 			`{"disabled": 1}`:                                     "disabled",
+			`{"CLIENT_NAME": "x"}`:                                "CLIENT_NAME",
+			`{"client_name": "x", "client_name": "y"}`:            "client_name",
 			`{"jwks_uri": "https://10.0.0.1/keys"}`:               "jwks_uri",
 		} {
 			for _, c := range []struct{ method, path string }{{"POST", "/admin/clients"}, {"PUT", "/admin/clients/taken"}} {

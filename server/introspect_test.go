@@ -206,6 +206,7 @@ var ends = map[string]struct {
 		},
 		undo: func(r *replica, t *testing.T, c *clients.Client, _ users.User) {
 			again := *c
+			again.Secret = ""
 			_, err := r.clients.CreateWithSecret(t.Context(), again, c.Secret, origin)
 			check(t, err)
 		},

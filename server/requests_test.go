@@ -281,7 +281,8 @@ func TestRequestID(t *testing.T) {
 
 func TestCORS(t *testing.T) {
 	const page = "https://app.example.com"
-	preflight := func(r *replica, path, from string) answer {
+	preflight := func(t *testing.T, r *replica, path, from string) answer {
+		t.Helper()
 		return r.do(t, r.request(t.Context(), path, "", header("Origin", from), func(req *http.Request) {
 			req.Method = http.MethodOptions
 			req.Header.Set("Access-Control-Request-Method", http.MethodPost)
@@ -292,7 +293,7 @@ func TestCORS(t *testing.T) {
 		each(t, func(t *testing.T, r *replica) {
 			c := r.app(t, "app")
 			for _, path := range postEndpoints {
-				preflight(r, path, page).want(t, http.StatusMethodNotAllowed, "invalid_request")
+				preflight(t, r, path, page).want(t, http.StatusMethodNotAllowed, "invalid_request")
 				a := r.post(t, path, c, form("grant_type", "client_credentials", "token", "x"), header("Origin", page))
 				if got := a.header.Get("Access-Control-Allow-Origin"); got != "" || a.status != http.StatusOK {
 					t.Errorf("%s: %d, Access-Control-Allow-Origin is %q", path, a.status, got)
@@ -315,7 +316,7 @@ func TestCORS(t *testing.T) {
 						if got := a.header.Get("Access-Control-Allow-Origin"); got != want {
 							t.Errorf("Access-Control-Allow-Origin is %q, want %q", got, want)
 						}
-						p := preflight(r, path, from)
+						p := preflight(t, r, path, from)
 						if got := p.header.Get("Access-Control-Allow-Origin"); got != want {
 							t.Errorf("preflight: Access-Control-Allow-Origin is %q, want %q", got, want)
 						}
@@ -333,7 +334,7 @@ func TestCORS(t *testing.T) {
 		}, func(s *settings) { s.origins = []string{page} })
 	})
 	t.Run("a preflight has the headers of every answer", func(t *testing.T) {
-		each(t, func(t *testing.T, r *replica) { commonHeaders(t, preflight(r, "/token", page)) },
+		each(t, func(t *testing.T, r *replica) { commonHeaders(t, preflight(t, r, "/token", page)) },
 			func(s *settings) { s.origins = []string{page} })
 	})
 }

@@ -82,7 +82,7 @@ func bearer(r *http.Request) (string, error) {
 	switch values := r.Header.Values("Authorization"); len(values) {
 	case 0:
 		return "", &oauth.Error{ // without an error code: nothing was tried (RFC 6750 section 3.1)
-			Status: http.StatusUnauthorized, Code: "invalid_token", Description: "an access token is needed: Authorization: Bearer …",
+			Status: http.StatusUnauthorized, Code: "invalid_token", Description: "an access token is needed, in the header Authorization: Bearer",
 			Challenge: `Bearer realm="signet"`,
 		}
 	case 1:

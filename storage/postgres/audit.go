@@ -54,12 +54,12 @@ func (s *Store) Events(ctx context.Context, f audit.Filter) ([]audit.Event, erro
 		SELECT id::text, time, type, actor, client_id, user_id, session_id, address, request_id, detail
 		FROM audit_events
 		WHERE (@type = '' OR type = @type) AND (@user = '' OR user_id = @user) AND (@client = '' OR client_id = @client)
-			AND (@since::interval = '0' OR time > now() - @since::interval)
+			AND (@since::interval = '0' OR time > now() - @since::interval) AND (@first = '' OR id > nullif(@first, '')::uuid)
 			AND (@before = '' OR id < nullif(@before, '')::uuid)
 		ORDER BY id DESC LIMIT @limit`,
 		pgx.NamedArgs{
 			"type": string(f.Type), "user": f.UserID, "client": f.ClientID,
-			"since": f.Since, "before": f.Before, "limit": f.Limit,
+			"since": f.Since, "first": f.FirstID(), "before": f.Before, "limit": f.Limit,
 		})
 }
 

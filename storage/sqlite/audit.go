@@ -28,7 +28,7 @@ func (s *Store) Events(ctx context.Context, f audit.Filter) ([]audit.Event, erro
 	// Only the conditions that there are, so that the indexes can serve them.
 	where := `true`
 	if f.Since != 0 {
-		where += ` AND time > @now - @since`
+		where += ` AND time > @now - @since AND id > @first`
 	}
 	if f.Type != "" {
 		where += ` AND type = @type`
@@ -47,7 +47,7 @@ func (s *Store) Events(ctx context.Context, f audit.Filter) ([]audit.Event, erro
 		FROM audit_events WHERE `+where+` ORDER BY id DESC LIMIT @limit`,
 		args{
 			"type": string(f.Type), "user": f.UserID, "client": f.ClientID,
-			"since": f.Since.Microseconds(), "before": id(f.Before), "limit": f.Limit,
+			"since": f.Since.Microseconds(), "first": f.FirstID(), "before": id(f.Before), "limit": f.Limit,
 		})
 }
 
