@@ -63,12 +63,13 @@ type Server struct {
 // New returns a server on the domain's services.
 func New(cfg Config, db Database, c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, log *slog.Logger) *Server {
 	registry := prometheus.NewRegistry()
+	o := oauth.New(c, u, t, k, registry, cfg.Activity, cfg.CookieDomain)
 	s := &Server{
 		cfg: cfg, log: log, db: db, clients: c, keys: k, registry: registry,
-		oauth: oauth.New(c, u, t, k, registry, cfg.Activity, cfg.CookieDomain),
+		oauth: o,
 		api:   api.New(c, u, t, k, db),
 		console: console.New(console.Domain{
-			Clients: c, Users: u, Tokens: t, Keys: k, Audit: db, Activity: db, Counter: cfg.Activity,
+			Clients: c, Users: u, Tokens: t, Keys: k, Audit: db, Activity: db, Counter: cfg.Activity, LoginFailed: o.LoginFailed,
 		}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "signet_http_request_duration_seconds", Help: "Time taken to answer, by route, method and status.",

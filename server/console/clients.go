@@ -342,6 +342,7 @@ type confirmation struct {
 	Question, Consequence, Warning string
 	ID                             string
 	Action, Button, Cancel         string // addresses of doing it and of not doing it, and what the button says
+	Harmless                       bool   // nothing is lost by it
 }
 
 // confirmClient asks before something is done to a client.

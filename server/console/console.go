@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
@@ -32,6 +33,8 @@ type Domain struct {
 	Audit    audit.Store
 	Activity activity.Store
 	Counter  *activity.Counter // is told of logins; may be nil
+
+	LoginFailed func(error) // is told of logins that failed
 }
 
 // Console answers the requests for its pages. New returns one.
@@ -146,7 +149,11 @@ func (s *Console) protect(c *gin.Context) {
 		return
 	}
 	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxForm)
-	if err := c.Request.ParseForm(); err != nil {
+	err := c.Request.ParseForm()
+	if err == nil && !isText(c.Request.Form) {
+		err = errNoText
+	}
+	if err != nil {
 		status := http.StatusBadRequest
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			status = http.StatusRequestEntityTooLarge
@@ -155,6 +162,20 @@ func (s *Console) protect(c *gin.Context) {
 		s.notice(c, status)
 		c.Abort()
 	}
+}
+
+var errNoText = errors.New("a value in the form is no text")
+
+// isText tells whether all values are what a database takes for text.
+func isText(form url.Values) bool {
+	for _, values := range form {
+		for _, v := range values {
+			if !utf8.ValidString(v) || strings.Contains(v, "\x00") {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // visit is a request of an admin who is logged in.

@@ -5,6 +5,7 @@ import (
 	"html"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
@@ -139,6 +140,12 @@ func TestLogIn(t *testing.T) {
 		}
 		if counts[activity.Logins] != 1 || counts[activity.LoginFailures] != 3 {
 			t.Errorf("counted %v", counts)
+		}
+
+		metrics := httptest.NewRecorder()
+		s.management.ServeHTTP(metrics, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		if !strings.Contains(metrics.Body.String(), "signet_login_failures_total 3\n") {
+			t.Error("the metrics do not tell of the failed logins")
 		}
 
 		w.post(t, "/logout").leads(t, "/login?why=out")
@@ -714,6 +721,25 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	if !strings.Contains(log, `"path":"/console/users"`) || !strings.Contains(log, `"client_id":"signet-console"`) {
 		t.Errorf("the log does not tell who did what:\n%s", log)
 	}
+}
+
+// What no database takes for text is refused before one is asked.
+func TestNoText(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		w, _ := s.admin(t, "admin")
+		for _, bad := range []string{"%00", "a%00b", "%ff", "%zz"} {
+			for _, path := range []string{"/clients?q=", "/client?id=", "/users?q=", "/user?id=", "/sessions?user=", "/audit?client="} {
+				w.get(t, path+bad).want(t, http.StatusBadRequest, "Bad request")
+			}
+		}
+		for _, path := range []string{
+			"/sessions?after=x", "/sessions?user=x'--", "/audit?before=x", "/audit?user=x'--", "/clients?after=%27", "/users?after=%27",
+			"/clients?q=%25", "/clients?q=%5C", "/users?q=_",
+		} {
+			w.get(t, path).want(t, 200)
+		}
+		s.surfer(t).post(t, "/login", "username", "a\x00b", "password", "x").want(t, http.StatusBadRequest)
+	})
 }
 
 func TestUnknownMethod(t *testing.T) {

@@ -48,6 +48,7 @@ type site struct {
 	tokens     *tokens.Service
 	keys       *keys.Service
 	counter    *activity.Counter
+	management http.Handler
 	log        *journal
 }
 
@@ -100,7 +101,8 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *site {
 	}, log)
 	check(t, s.keys.Load(t.Context()))
 	s.counter = activity.NewCounter(store, log)
-	srv.Config.Handler = server.New(server.Config{Activity: s.counter}, store, s.clients, s.users, s.tokens, s.keys, log).Public()
+	all := server.New(server.Config{Activity: s.counter}, store, s.clients, s.users, s.tokens, s.keys, log)
+	srv.Config.Handler, s.management = all.Public(), all.Management()
 	srv.Start()
 	t.Cleanup(srv.Close)
 	return s

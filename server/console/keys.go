@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,7 +18,10 @@ func (s *Console) showKeys(v *visit, status int, problem string) error {
 	if err != nil {
 		return err
 	}
-	slices.Reverse(rows) // the next one first
+	order := []keys.State{keys.Current, keys.Next, keys.Retired}
+	slices.SortStableFunc(rows, func(a, b keys.Key) int {
+		return cmp.Or(cmp.Compare(slices.Index(order, a.State()), slices.Index(order, b.State())), b.RetiredAt.Compare(a.RetiredAt))
+	})
 	return s.show(v, status, "keys", page{Title: "Keys", Section: "Keys", Data: map[string]any{
 		"Rows": rows, "Shared": shared(rows), "Problem": problem, "JWKS": strings.TrimSuffix(s.base, "/console") + "/.well-known/jwks.json",
 	}})
@@ -33,7 +37,7 @@ func (s *Console) confirmRotation(v *visit) error {
 		Question: "Rotate the signing keys?",
 		Consequence: "The next key signs from now on, and a new next one is published. The current one stays published until the last token " +
 			"that it signed has expired, so that nobody is logged out. Twice within a few minutes is too often: verifiers keep the published keys for that long.",
-		Action: s.url("/keys/rotate"), Button: "Rotate the keys", Cancel: s.url("/keys"),
+		Action: s.url("/keys/rotate"), Button: "Rotate the keys", Cancel: s.url("/keys"), Harmless: true,
 	}})
 }
 

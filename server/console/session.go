@@ -88,6 +88,7 @@ func (s *Console) logIn(c *gin.Context) {
 	info.Err = err
 	status := http.StatusServiceUnavailable
 	var throttled *users.ThrottledError
+	s.LoginFailed(err)
 	switch {
 	case err == nil:
 		info.SessionID = issued.SessionID
@@ -98,10 +99,8 @@ func (s *Console) logIn(c *gin.Context) {
 	case errors.Is(err, errOff):
 		status, form.Problem = http.StatusForbidden, "The console is turned off. To turn it on: signet client enable "+ClientID
 	case errors.Is(err, users.ErrBadCredentials):
-		s.Counter.Add(activity.LoginFailures)
 		status, form.Problem = http.StatusUnauthorized, "Wrong username or password, or not an admin."
 	case errors.As(err, &throttled):
-		s.Counter.Add(activity.LoginFailures)
 		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(throttled.RetryAfter.Seconds()))))
 		status, form.Problem = http.StatusTooManyRequests, "Too many failed logins. Try again in "+span(throttled.RetryAfter)+"."
 	case errors.Is(err, users.ErrOverloaded):

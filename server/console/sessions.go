@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"signet/tokens"
 	"signet/users"
 )
@@ -29,16 +31,20 @@ func (s *Console) listSessions(v *visit) error {
 	if err != nil {
 		return err
 	}
+	after := ""
+	if last, err := uuid.Parse(v.Query("after")); err == nil {
+		after = last.String()
+	}
 	var rows []tokens.Session
 	if known { // nobody else has sessions
-		rows, err = s.Tokens.Sessions(v.ctx(), tokens.Filter{UserID: id, ClientID: client, After: v.Query("after"), Limit: pageSize + 1})
+		rows, err = s.Tokens.Sessions(v.ctx(), tokens.Filter{UserID: id, ClientID: client, After: after, Limit: pageSize + 1})
 		if err != nil {
 			return err
 		}
 	}
 	rows, more := cut(rows)
 	var p pager
-	if v.Query("after") != "" {
+	if after != "" {
 		p.First = s.url("/sessions", "user", user, "client", client)
 	}
 	if more {

@@ -61,6 +61,9 @@ func (m *metrics) refreshed(outcome tokens.Outcome) {
 	}
 }
 
+// LoginFailed counts a login that failed elsewhere than at these endpoints, for the caller's sake and not the server's.
+func (s *Server) LoginFailed(err error) { s.metrics.loginFailed(err) }
+
 // loginFailed counts a login that failed for the caller's sake, not the server's.
 func (m *metrics) loginFailed(err error) {
 	var throttled *users.ThrottledError
