@@ -12,7 +12,7 @@ GOLANGCI_VERSION := v2.15.0
 TOOLS            := $(CURDIR)/bin/tools-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test fuzz bench build lint fmt clean
+.PHONY: help dev test interop fuzz bench build lint fmt clean
 
 help: ## List what there is to make
 	@echo 'make TARGET [NAME=VALUE …]'
@@ -30,6 +30,11 @@ test: ## Run all tests; finds or installs PostgreSQL and Chromium (PKGS, RACE, T
 	@race='$(RACE)'; \
 	if [ -n "$$race" ] && ! scripts/need cc; then race=; fi; \
 	set -x; $(GO) test -timeout 20m $$race $(TESTFLAGS) $(PKGS)
+
+interop: ## Test with client libraries of Go, Node and Python; finds or installs them
+	@scripts/need node
+	@scripts/need requests-oauthlib
+	@interop/run
 
 fuzz: ## Run each fuzz target for FUZZTIME (20s) (PKGS)
 	@set -e; \

@@ -1,0 +1,153 @@
+"""Signet, the program as it is released, with requests-oauthlib."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import requests
+from oauthlib.oauth2 import BackendApplicationClient, InvalidClientError, InvalidGrantError, LegacyApplicationClient
+from requests.auth import HTTPBasicAuth
+from requests_oauthlib import OAuth2Session
+
+# For development: by itself it insists on https.
+os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
+
+USERNAME, PASSWORD = "ann", "correct horse battery"
+
+
+class Signet:
+    """A running server with an embedded database, a client and a user."""
+
+    def __init__(self, test):
+        self.dir = tempfile.mkdtemp(prefix="signet-interop-")
+        test.addCleanup(shutil.rmtree, self.dir)
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            address = "127.0.0.1:%d" % s.getsockname()[1]
+        self.url = "http://" + address
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": self.dir,
+            "SIGNET_ISSUER": self.url,
+            "SIGNET_LISTEN": address,
+            "SIGNET_MANAGEMENT_LISTEN": "",
+        }
+        self.program = os.path.abspath(os.environ["SIGNET_BIN"])
+        client = json.loads(
+            self.run(
+                "client", "create", "--name", "App", "--scope", "read write", "--audience", "https://api.example.com",
+                "--grant", "password", "--grant", "refresh_token", "--grant", "client_credentials", "-o", "json",
+            )
+        )
+        self.client_id, self.client_secret = client["client_id"], client["client_secret"]
+        self.run("user", "create", USERNAME, "--password-stdin", stdin=PASSWORD)
+
+        log = Path(self.dir, "log")
+        with log.open("w") as out:
+            process = subprocess.Popen([self.program, "serve"], cwd=self.dir, env=self.env, stdout=out, stderr=out)
+        test.addCleanup(process.wait)
+        test.addCleanup(process.kill)
+        deadline = time.monotonic() + 30
+        while not self.ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError("the server does not become ready:\n" + log.read_text())
+            time.sleep(0.02)
+
+    def run(self, *args, stdin=""):
+        done = subprocess.run([self.program, *args], cwd=self.dir, env=self.env, input=stdin, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise AssertionError("signet %s: %s" % (" ".join(args), done.stderr))
+        return done.stdout
+
+    def ready(self):
+        try:
+            return requests.get(self.url + "/readyz", timeout=30).ok
+        except requests.ConnectionError:
+            return False
+
+    def active(self, token):
+        auth = HTTPBasicAuth(self.client_id, self.client_secret)
+        return requests.post(self.url + "/introspect", data={"token": token}, auth=auth, timeout=30).json()["active"]
+
+
+class RequestsOAuthlib(unittest.TestCase):
+    def setUp(self):
+        self.signet = Signet(self)
+
+    def test_password_refresh_and_revocation(self):
+        signet, url = self.signet, self.signet.url
+        client_id, client_secret = signet.client_id, signet.client_secret
+        username, password = USERNAME, PASSWORD
+        kept = []
+        save = kept.append
+
+        auth = HTTPBasicAuth(client_id, client_secret)
+        session = OAuth2Session(
+            client=LegacyApplicationClient(client_id, scope=["read"]),
+            auto_refresh_url=url + "/token",
+            auto_refresh_kwargs={"client_id": client_id, "client_secret": client_secret},
+            token_updater=save,  # keeps the new tokens: the old refresh token is spent
+        )
+        token = session.fetch_token(url + "/token", username=username, password=password, auth=auth)
+
+        self.addCleanup(session.close)
+        self.assertEqual((token["token_type"], token["scope"], token["expires_in"]), ("Bearer", ["read"], 900))
+        self.assertTrue(signet.active(token["access_token"]))
+
+        # The credentials in the body are as good.
+        with OAuth2Session(client=LegacyApplicationClient(client_id)) as other:
+            other.fetch_token(
+                url + "/token", username=username, password=password, client_secret=client_secret, include_client_id=True
+            )
+        with self.assertRaises(InvalidGrantError):
+            session.fetch_token(url + "/token", username=username, password="wrong password", auth=auth)
+        with self.assertRaises(InvalidClientError):
+            session.fetch_token(url + "/token", username=username, password=password, auth=HTTPBasicAuth(client_id, "wrong"))
+
+        # A token that has expired is refreshed before it is used.
+        old = dict(token)
+        session.token = {**token, "expires_at": time.time() - 1}
+        session.get(url + "/livez").raise_for_status()
+        self.assertEqual(len(kept), 1)
+        new = kept[0]
+        self.assertNotEqual(new["refresh_token"], old["refresh_token"])
+        self.assertEqual(session.token["access_token"], new["access_token"])
+        self.assertTrue(signet.active(new["access_token"]))
+        session.get(url + "/livez").raise_for_status()
+        self.assertEqual(len(kept), 1)
+
+        # Refreshed by hand, after which the token of before is spent.
+        newer = session.refresh_token(url + "/token")
+        self.assertTrue(signet.active(newer["refresh_token"]))
+        self.assertFalse(signet.active(new["refresh_token"]))
+
+        target, headers, body = session._client.prepare_token_revocation_request(
+            url + "/revoke", session.token["refresh_token"], token_type_hint="refresh_token"
+        )
+        requests.post(target, headers=headers, data=body, auth=auth, timeout=10).raise_for_status()
+
+        self.assertFalse(signet.active(newer["access_token"]))
+        with self.assertRaises(InvalidGrantError):
+            session.refresh_token(url + "/token")
+
+    def test_client_credentials(self):
+        signet, url = self.signet, self.signet.url
+        client_id, client_secret = signet.client_id, signet.client_secret
+
+        session = OAuth2Session(client=BackendApplicationClient(client_id))
+        token = session.fetch_token(url + "/token", auth=HTTPBasicAuth(client_id, client_secret))
+
+        self.addCleanup(session.close)
+        self.assertEqual(token["scope"], ["read", "write"])
+        self.assertNotIn("refresh_token", token)
+        self.assertTrue(signet.active(token["access_token"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
