@@ -55,6 +55,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// patience is how long one step may take, on a slow machine that has other things to do.
+const patience = time.Minute
+
 // tab is a tab of the browser.
 type tab struct {
 	ctx context.Context //nolint:containedctx // chromedp keeps the tab in it
@@ -80,7 +83,7 @@ func (s *site) tab(t testing.TB) *tab {
 			t.Errorf("a script failed: %s", e.ExceptionDetails.Exception.Description)
 		}
 	}))
-	ctx, cancelTimeout := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancelTimeout := context.WithTimeout(ctx, 15*time.Minute)
 	t.Cleanup(cancelTimeout)
 	b := &tab{ctx, t, s}
 	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
@@ -92,7 +95,7 @@ func (s *site) tab(t testing.TB) *tab {
 
 func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	b.check(chromedp.Do(ctx, actions...))
 }
@@ -130,7 +133,7 @@ func (b *tab) press(text string) {
 // leave does something that leads to another page, and waits for that.
 func (b *tab) leave(click chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	_, err := chromedp.RunResponse(ctx, click)
 	b.check(err)
@@ -158,7 +161,7 @@ func (b *tab) says(text string) {
 // eventually waits until an expression in the page is true.
 func (b *tab) eventually(expression string) {
 	b.t.Helper()
-	_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(20*time.Second), chromedp.WithPollingInterval(50*time.Millisecond)))
+	_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(patience), chromedp.WithPollingInterval(50*time.Millisecond)))
 	b.check(err)
 }
 

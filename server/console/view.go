@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
-	"mime"
 	"net/http"
 	"path"
 	"strings"
@@ -33,12 +32,15 @@ type file struct {
 	kind    string
 }
 
+// kinds are the media types of what is served, which go by no table of the machine's. Licences lie beside, and are not.
+var kinds = map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+
 // staticFiles reads the static files, by their paths.
 func staticFiles() map[string]file {
 	files := map[string]file{}
 	err := fs.WalkDir(static, "static", func(name string, entry fs.DirEntry, err error) error {
-		kind := mime.TypeByExtension(path.Ext(name))
-		if err != nil || entry.IsDir() || kind == "" || path.Ext(name) == ".md" {
+		kind, served := kinds[path.Ext(name)]
+		if err != nil || entry.IsDir() || !served {
 			return err
 		}
 		content, err := static.ReadFile(name)

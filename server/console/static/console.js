@@ -7,6 +7,13 @@ for (const e of document.querySelectorAll("[data-script]")) e.hidden = false;
 // A page that shows a secret once was the answer to a form: a reload opens the page behind it, and does not send the form again.
 if (document.body.dataset.back) history.replaceState(null, "", document.body.dataset.back);
 
+// What was done, or what is wrong with a form, is where reading goes on; but where one is to type at once, one is.
+const news = document.querySelector("main > .note, main [role=alert]");
+if (news && !document.querySelector("[autofocus]")) {
+  news.tabIndex = -1;
+  news.focus({ preventScroll: true });
+}
+
 // Copy buttons.
 async function copy(text, from) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
