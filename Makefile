@@ -24,10 +24,10 @@ help: ## List what there is to make
 dev: ## Run Signet with a demo client and user; nothing to set up
 	$(GO) run ./cmd/signet dev
 
-test: ## Run all tests; finds or installs PostgreSQL, Chromium and Node (PKGS, RACE, TESTFLAGS)
+test: ## Run all tests; finds or installs PostgreSQL, Chromium, Node and PyJWT (PKGS, RACE, TESTFLAGS)
 	@scripts/need postgres
 	@scripts/need chromium
-	@if $(GO) list $(PKGS) | grep -q '/docs/examples$$'; then scripts/need node; fi
+	@if $(GO) list $(PKGS) | grep -q '/docs/examples$$'; then scripts/need node && scripts/need pyjwt; fi
 	@race='$(RACE)'; \
 	if [ -n "$$race" ] && ! scripts/need cc; then race=; fi; \
 	set -x; $(GO) test -timeout 20m $$race $(TESTFLAGS) $(PKGS)
