@@ -71,7 +71,7 @@ func unquote(t *testing.T, literal string) string {
 }
 
 // ours returns the text of each page of the documentation, README.md among them, by its path.
-func ours(t *testing.T) map[string]string { return read(t, "../README.md", "*.md") }
+func ours(t *testing.T) map[string]string { return read(t, "../README.md", "*.md", "guides/*.md") }
 
 func read(t *testing.T, patterns ...string) map[string]string {
 	t.Helper()
@@ -191,7 +191,7 @@ var (
 // TestLinks follows every relative link of every page, and of the project's other documents, to its file and its heading.
 func TestLinks(t *testing.T) {
 	t.Parallel()
-	for path, text := range read(t, "../*.md", "*.md") {
+	for path, text := range read(t, "../*.md", "*.md", "guides/*.md", "examples/*.md", "examples/*/README.md") {
 		text = code.ReplaceAllString(fence.ReplaceAllString(text, ""), "")
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
 			if strings.Contains(m[1], ":") { // an address elsewhere

@@ -110,6 +110,7 @@ func (a *api) add(w http.ResponseWriter, r *http.Request, user string) {
 
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store") // it is about one user
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body)
 }

@@ -64,7 +64,8 @@ check 0
 
 log_in 'through the looking-glass'
 echo "Alice, on her first phone:  DELETE /account/sessions"
-curl -sS -X DELETE -H "Authorization: Bearer $(sed -n '1s/[^ ]* \([^ ]*\) .*/\1/p' sessions)" "$ISSUER/account/sessions"
+read -r _ access _ <sessions
+curl -sS -X DELETE -H "Authorization: Bearer $access" "$ISSUER/account/sessions"
 check 1
 
 echo "The record of it:           signet audit list --user alice"

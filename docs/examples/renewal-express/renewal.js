@@ -9,6 +9,7 @@ const cookie = { httpOnly: true, sameSite: 'strict', secure: ISSUER.startsWith('
 // Lets through who is logged in. Where the access token has expired and the refresh token lives, it renews both in one call,
 // and the request goes on as if nothing had been.
 export async function authenticated(req, res, next) {
+  res.set('Cache-Control', 'no-store'); // neither tokens nor what they open are for caches
   req.user = await verify(req.cookies.access_token) ?? await renew(req, res);
   if (req.user) return next();
   clear(res);

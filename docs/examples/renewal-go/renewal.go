@@ -29,6 +29,7 @@ type sessions struct {
 // in one call, and the request goes on as if nothing had been.
 func (s *sessions) authenticated(next func(w http.ResponseWriter, r *http.Request, user string)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store") // neither tokens nor what they open are for caches
 		access, _ := r.Cookie(accessCookie)
 		user, err := s.verify(r.Context(), access)
 		if err != nil {
