@@ -117,14 +117,18 @@ type Filter struct {
 // idSkew is how far the clock that an event's id was made by, and the time until it was written, may be from its time at the most.
 const idSkew = time.Hour
 
+// maxSince is longer than any record, and short enough to compute with.
+const maxSince = 100 * 365 * 24 * time.Hour
+
 // FirstID is an id below those of all events that the filter's Since selects, so that a database need not look at older ones;
 // empty if it selects all.
 func (f Filter) FirstID() string {
 	if f.Since == 0 {
 		return ""
 	}
+	since := min(f.Since, maxSince)
 	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:8], uint64(max(0, time.Now().Add(-f.Since-idSkew).UnixMilli()))<<16) //nolint:gosec // not negative
+	binary.BigEndian.PutUint64(id[:8], uint64(max(0, time.Now().Add(-since-idSkew).UnixMilli()))<<16)
 	return id.String()
 }
 

@@ -30,7 +30,7 @@ func (s *Service) Apply(ctx context.Context, c Client, o audit.Origin) (Applied,
 	for {
 		stored, err := s.store.Client(ctx, c.ID)
 		if errors.Is(err, ErrNotFound) {
-			made, err := s.create(ctx, c, o)
+			made, err := s.Create(ctx, c, o)
 			if errors.Is(err, ErrExists) {
 				continue // since a moment ago
 			}
@@ -50,15 +50,6 @@ func (s *Service) Apply(ctx context.Context, c Client, o audit.Origin) (Applied,
 		}
 		return Applied{ID: c.ID, Outcome: "updated", Changed: changed, Secret: updated.Secret}, err
 	}
-}
-
-// create is Create for a client that may be disabled from the start.
-func (s *Service) create(ctx context.Context, c Client, o audit.Origin) (Client, error) {
-	made, err := s.Create(ctx, c, o)
-	if err == nil && c.Disabled {
-		_, err = s.SetDisabled(ctx, c.ID, true, o)
-	}
-	return made, err
 }
 
 // differences are the members of the client objects that differ, in their order, but for those that only the server sets.

@@ -93,14 +93,14 @@ const (
 	maxURILength  = 2048
 )
 
-// validID tells whether s is 1 to 255 visible ASCII characters.
-func validID(s string) bool {
+// ValidID tells whether s is 1 to 255 visible ASCII characters.
+func ValidID(s string) bool {
 	return s != "" && len(s) <= maxIDLength && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // Validate checks the metadata of a client as a whole. Its errors are FieldErrors.
 func (c *Client) Validate() error {
-	if !validID(c.ID) {
+	if !ValidID(c.ID) {
 		return invalid("client_id", "must be 1 to %d visible ASCII characters", maxIDLength)
 	}
 	if n := utf8.RuneCountInString(c.Name); n < 1 || n > maxNameLength || !utf8.ValidString(c.Name) || strings.ContainsFunc(c.Name, unicode.IsControl) {
@@ -123,14 +123,15 @@ func (c *Client) Validate() error {
 	return c.validateReach()
 }
 
-// maxTokenContent bounds what of the metadata goes into each access token, in bytes: headers have to hold it.
-const maxTokenContent = 6 << 10
+// What of the metadata goes into each access token is bounded, in bytes: headers have to hold it, and browsers take no cookie
+// of more than 4 KiB.
+const (
+	maxTokenContent  = 6 << 10
+	maxCookieContent = 2 << 10
+)
 
 // validateReach checks what the client may reach: scope, audience and addresses.
 func (c *Client) validateReach() error {
-	if n := len(c.Scope.String()) + len(strings.Join(c.Audience, " ")); n > maxTokenContent {
-		return invalid("scope", "and audience go into each access token, and with %d bytes are too long together; the most is %d", n, maxTokenContent)
-	}
 	if _, err := ParseScope(c.Scope.String()); err != nil {
 		return invalid("scope", "%v", err)
 	}
@@ -159,6 +160,13 @@ func (c *Client) validateReach() error {
 				return invalid(list.field, "%q %s", v, problem)
 			}
 		}
+	}
+	most := maxTokenContent
+	if len(c.BrowserOrigins) > 0 && c.May(Password) {
+		most = maxCookieContent
+	}
+	if n := len(c.Scope.String()) + len(strings.Join(c.Audience, " ")); n > most {
+		return invalid("scope", "and audience go into each access token, and with %d bytes are too long together; the most is %d", n, most)
 	}
 	return nil
 }

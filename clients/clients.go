@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -35,8 +36,8 @@ type Store interface {
 	Client(ctx context.Context, id string) (Client, error)
 	// Clients returns the selected clients in the order of their ids.
 	Clients(ctx context.Context, f Filter) ([]Client, error)
-	// OriginRegistered tells whether an enabled client is registered with that browser origin.
-	OriginRegistered(ctx context.Context, origin string) (bool, error)
+	// BrowserOrigins returns the origins that enabled clients are registered with.
+	BrowserOrigins(ctx context.Context) ([]string, error)
 	// CreateClient inserts c, or returns ErrExists. The answer carries the database's time of creation.
 	CreateClient(ctx context.Context, c Client, e audit.Event) (Client, error)
 	// UpdateClient replaces the metadata and whether the client is disabled, which raises the epoch. It returns ErrNotFound, or
@@ -72,7 +73,7 @@ type Service struct {
 	log   *slog.Logger
 
 	cache   *lru.Cache[string, cached]
-	origins *lru.Cache[string, knownOrigin]
+	origins atomic.Pointer[knownOrigins]
 	reads   singleflight.Group
 }
 
@@ -81,19 +82,18 @@ type cached struct {
 	readAt time.Time
 }
 
-type knownOrigin struct {
-	registered bool
-	readAt     time.Time
+type knownOrigins struct {
+	set    map[string]bool
+	readAt time.Time
 }
 
 // New returns a service on the store.
 func New(store Store, log *slog.Logger) *Service {
 	cache, err := lru.New[string, cached](cacheSize)
-	origins, originsErr := lru.New[string, knownOrigin](cacheSize)
-	if err = errors.Join(err, originsErr); err != nil {
+	if err != nil {
 		panic(err) // only for a size below one
 	}
-	return &Service{store: store, log: log, cache: cache, origins: origins}
+	return &Service{store: store, log: log, cache: cache}
 }
 
 // Authenticate returns the client that proves itself with the secret; a public client proves itself by sending none.
@@ -101,7 +101,7 @@ func New(store Store, log *slog.Logger) *Service {
 //
 // Secrets are 256 random bits, so that one SHA-256 is as good as a slow hash, and does not cost every request one.
 func (s *Service) Authenticate(ctx context.Context, id, secret string) (*Client, error) {
-	if !validID(id) {
+	if !ValidID(id) {
 		return nil, ErrUnauthenticated
 	}
 	c, err := s.read(ctx, id)
@@ -125,10 +125,21 @@ func (c *Client) proves(secret string) bool {
 	return current|previous == 1
 }
 
+// Recheck returns ErrUnauthenticated if the client is not the one any more that was authenticated: it was disabled, or deleted,
+// though perhaps another one has its id by now. The next request sees it as it is.
+func (s *Service) Recheck(ctx context.Context, c *Client) error {
+	stored, err := s.store.Client(ctx, c.ID)
+	if errors.Is(err, ErrNotFound) || err == nil && (stored.Epoch != c.Epoch || stored.Disabled) {
+		s.cache.Remove(c.ID)
+		return ErrUnauthenticated
+	}
+	return err
+}
+
 // Known returns the client as Authenticate may see it, without a proof that it is the one that calls. It returns
 // ErrUnauthenticated for one that is unknown or disabled.
 func (s *Service) Known(ctx context.Context, id string) (*Client, error) {
-	if !validID(id) {
+	if !ValidID(id) {
 		return nil, ErrUnauthenticated
 	}
 	c, err := s.read(ctx, id)
@@ -140,18 +151,30 @@ func (s *Service) Known(ctx context.Context, id string) (*Client, error) {
 
 // OriginRegistered tells whether any client is registered with that browser origin, as it was within the last moment.
 func (s *Service) OriginRegistered(ctx context.Context, origin string) (bool, error) {
-	if CheckOrigin(origin) != "" || len(origin) > maxURILength {
-		return false, nil
+	if known := s.origins.Load(); known != nil && time.Since(known.readAt) < Staleness {
+		return known.set[origin], nil
 	}
-	if hit, ok := s.origins.Get(origin); ok && time.Since(hit.readAt) < Staleness {
-		return hit.registered, nil
+	read := s.reads.DoChan("browser origins", func() (any, error) { // no client's id, which holds no space
+		known := &knownOrigins{set: map[string]bool{}, readAt: time.Now()}
+		list, err := s.store.BrowserOrigins(context.WithoutCancel(ctx))
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range list {
+			known.set[o] = true
+		}
+		s.origins.Store(known)
+		return known, nil
+	})
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case r := <-read:
+		if r.Err != nil {
+			return false, r.Err
+		}
+		return r.Val.(*knownOrigins).set[origin], nil
 	}
-	read := knownOrigin{readAt: time.Now()}
-	var err error
-	if read.registered, err = s.store.OriginRegistered(ctx, origin); err == nil {
-		s.origins.Add(origin, read)
-	}
-	return read.registered, err
 }
 
 // read returns the client from the cache, or from the database: one read at a time for each client.
@@ -245,6 +268,9 @@ func (s *Service) CreateWithSecret(ctx context.Context, c Client, secret string,
 // where c has a version and is not the newest, ErrChanged. A client that was public and is to have a secret is given one,
 // which the answer holds.
 func (s *Service) Update(ctx context.Context, c Client, o audit.Origin) (Client, error) {
+	if !ValidID(c.ID) {
+		return Client{}, ErrNotFound
+	}
 	if c.Secret != "" { // RFC 7592 section 2.2: the one that it has may be repeated
 		stored, err := s.store.Client(ctx, c.ID)
 		if err != nil {
@@ -283,6 +309,9 @@ func toggledTo(disabled bool) audit.Type {
 
 // RotateSecret gives the client a new secret, which the answer holds. The old one stays good for the overlap.
 func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Duration, o audit.Origin) (Client, error) {
+	if !ValidID(id) {
+		return Client{}, ErrNotFound
+	}
 	c, err := s.store.Client(ctx, id)
 	if err != nil {
 		return Client{}, err
@@ -301,6 +330,9 @@ func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Dura
 
 // SetDisabled disables the client, which ends its sessions and tokens for good, or enables it again.
 func (s *Service) SetDisabled(ctx context.Context, id string, disabled bool, o audit.Origin) (Client, error) {
+	if !ValidID(id) {
+		return Client{}, ErrNotFound
+	}
 	e := event(toggledTo(disabled), o, id)
 	c, err := s.store.SetClientDisabled(ctx, id, disabled, e)
 	return s.changed(ctx, c, "", e, err)
@@ -308,13 +340,21 @@ func (s *Service) SetDisabled(ctx context.Context, id string, disabled bool, o a
 
 // Delete deletes the client; its sessions and tokens are dead.
 func (s *Service) Delete(ctx context.Context, id string, o audit.Origin) error {
+	if !ValidID(id) {
+		return ErrNotFound
+	}
 	e := event(audit.ClientDeleted, o, id)
 	_, err := s.changed(ctx, Client{ID: id}, "", e, s.store.DeleteClient(ctx, id, e))
 	return err
 }
 
 // Get returns the client as it is in the database, or ErrNotFound.
-func (s *Service) Get(ctx context.Context, id string) (Client, error) { return s.store.Client(ctx, id) }
+func (s *Service) Get(ctx context.Context, id string) (Client, error) {
+	if !ValidID(id) {
+		return Client{}, ErrNotFound
+	}
+	return s.store.Client(ctx, id)
+}
 
 // List returns the selected clients in the order of their ids.
 func (s *Service) List(ctx context.Context, f Filter) ([]Client, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"strings"
+	"unicode/utf8"
 )
 
 // wire is the client object of the public contract, with RFC 7591's names where it has one.
@@ -85,6 +86,9 @@ func Decode(text []byte, v any) error {
 		if seen[name] {
 			return invalid(name, "is there twice")
 		}
+		if !isText(value) {
+			return invalid(name, "is not Unicode text")
+		}
 		seen[name] = true
 	}
 	err := json.Unmarshal(text, v)
@@ -106,4 +110,18 @@ func isMember(fields reflect.Type, name string) bool {
 		}
 	}
 	return false
+}
+
+// isText tells whether a JSON value is UTF-8 and its escapes are characters: for what is not, the decoder puts in U+FFFD.
+func isText(value json.RawMessage) bool {
+	var decoded any
+	if !utf8.Valid(value) || json.Unmarshal(value, &decoded) != nil {
+		return false
+	}
+	const replacement = "\ufffd"
+	if bytes.Contains(value, []byte(replacement)) || bytes.Contains(bytes.ToLower(value), []byte(`\ufffd`)) {
+		return true // it is meant
+	}
+	written, err := json.Marshal(decoded)
+	return err == nil && !bytes.Contains(written, []byte(replacement))
 }

@@ -282,22 +282,32 @@ func (s *Service) Sign(claims any) (string, error) {
 	return r.sign(claims)
 }
 
-// Verify checks the signature of an access token and fills claims from it. It returns ErrNotLoaded, the database's error
-// where new keys had to be looked for, or an error that says that the token is not Signet's.
-func (s *Service) Verify(ctx context.Context, token string, claims jwt.Claims) (valid bool, err error) {
+// Holds tells whether the key is one of those whose tokens are good.
+func (s *Service) Holds(kid string) bool {
 	r := s.ring.Load()
 	if r == nil {
-		return false, ErrNotLoaded
+		return false
 	}
-	err = r.verify(token, claims)
+	_, ok := r.byID[kid]
+	return ok
+}
+
+// Verify checks the signature of an access token, fills claims from it, and returns the id of the key that signed it. It returns ErrNotLoaded, the database's error
+// where new keys had to be looked for, or an error that says that the token is not Signet's.
+func (s *Service) Verify(ctx context.Context, token string, claims jwt.Claims) (kid string, valid bool, err error) {
+	r := s.ring.Load()
+	if r == nil {
+		return "", false, ErrNotLoaded
+	}
+	kid, err = r.verify(token, claims)
 	if errors.Is(err, errUnknownKey) {
 		// Another replica may have rotated since this one looked.
 		if r, err = s.reloaded(ctx); err != nil {
-			return false, err
+			return "", false, err
 		}
-		err = r.verify(token, claims)
+		kid, err = r.verify(token, claims)
 	}
-	return err == nil, nil
+	return kid, err == nil, nil
 }
 
 // reloaded reads the keys again and returns the ring of them. However many want that, one at a time looks.

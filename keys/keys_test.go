@@ -297,7 +297,7 @@ func sign(t testing.TB, s *Service) string {
 func verifies(t testing.TB, s *Service, token string) bool {
 	t.Helper()
 	var claims jwt.RegisteredClaims
-	ok, err := s.Verify(t.Context(), token, &claims)
+	_, ok, err := s.Verify(t.Context(), token, &claims)
 	check(t, err)
 	if ok && claims.Subject != "ann" {
 		t.Errorf("the subject is %q, want ann", claims.Subject)
@@ -450,7 +450,7 @@ func TestNotLoaded(t *testing.T) {
 	if _, err := s.Sign(struct{}{}); !errors.Is(err, ErrNotLoaded) {
 		t.Errorf("signed: %v", err)
 	}
-	if ok, err := s.Verify(t.Context(), "a.b.c", jwt.MapClaims{}); ok || !errors.Is(err, ErrNotLoaded) {
+	if _, ok, err := s.Verify(t.Context(), "a.b.c", jwt.MapClaims{}); ok || !errors.Is(err, ErrNotLoaded) {
 		t.Errorf("verified: %v, %v", ok, err)
 	}
 	if s.Loaded() || s.JWKS() != nil {
@@ -511,7 +511,7 @@ func TestUnknownKeysAreLookedForNowAndThen(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		store.err = errors.New("the database is gone")
-		if ok, err := two.Verify(t.Context(), unknown, jwt.MapClaims{}); ok || !errors.Is(err, store.err) {
+		if _, ok, err := two.Verify(t.Context(), unknown, jwt.MapClaims{}); ok || !errors.Is(err, store.err) {
 			t.Errorf("without a database: %v, %v", ok, err)
 		}
 	})

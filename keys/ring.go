@@ -106,15 +106,15 @@ var parser = jwt.NewParser(
 	jwt.WithValidMethods([]string{string(ES256), string(RS256), string(PS256), string(EdDSA), string(HS256)}),
 )
 
-// verify checks the signature and type of an access token and fills claims from it. The algorithm is the key's own; the
-// token's header has to agree with it.
-func (r *ring) verify(token string, claims jwt.Claims) error {
+// verify checks the signature and type of an access token, fills claims from it, and returns the id of the key that signed it.
+// The algorithm is the key's own; the token's header has to agree with it.
+func (r *ring) verify(token string, claims jwt.Claims) (kid string, err error) {
 	// The length comes first: nothing long is worth decoding. And decoders skip line breaks, which no token has.
 	if len(token) > MaxTokenLength || strings.Count(token, ".") != 2 || strings.ContainsAny(token, "\r\n") {
-		return jwt.ErrTokenMalformed
+		return "", jwt.ErrTokenMalformed
 	}
-	_, err := parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
-		kid, _ := t.Header["kid"].(string)
+	_, err = parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
+		kid, _ = t.Header["kid"].(string)
 		k, ok := r.byID[kid]
 		if !ok {
 			return nil, errUnknownKey
@@ -125,5 +125,5 @@ func (r *ring) verify(token string, claims jwt.Claims) error {
 		}
 		return k.verify, nil
 	})
-	return err
+	return kid, err
 }

@@ -119,6 +119,13 @@ func TestAPIAuthorization(t *testing.T) {
 			"jti": "forged", "client_id": "admin-ui", "scope": strings.Join(both, " "), "sid": plain.session,
 		})
 		check(t, err)
+		narrow, err := r.tokens.StartSession(t.Context(), elsewhere, root.user, both, []string{api}, origin)
+		check(t, err)
+		widened, err := r.keys.Sign(map[string]any{
+			"iss": issuer, "sub": root.user.ID, "aud": issuer, "exp": time.Now().Add(time.Minute).Unix(), "iat": time.Now().Unix() - 1,
+			"jti": "widened", "client_id": "elsewhere", "scope": strings.Join(both, " "), "sid": narrow.SessionID,
+		})
+		check(t, err)
 		good := r.as(t, &ui, root.user, both...)
 
 		for name, want := range map[string]struct {
@@ -126,22 +133,23 @@ func TestAPIAuthorization(t *testing.T) {
 			admin, account int
 			code           string
 		}{
-			"none":                  {"", 401, 401, "invalid_token"},
-			"another scheme":        {"Basic " + good.token, 401, 401, "invalid_token"},
-			"no token":              {"Bearer", 401, 401, "invalid_token"},
-			"an empty token":        {"Bearer ", 401, 401, "invalid_token"},
-			"two spaces":            {"Bearer  " + good.token, 401, 401, "invalid_token"},
-			"garbled":               {"Bearer " + good.token[:len(good.token)-1], 401, 401, "invalid_token"},
-			"of an ended session":   {"Bearer " + revoked.token, 401, 401, "invalid_token"},
-			"a refresh token":       {"Bearer " + r.login(t, &ui, alice).RefreshToken, 401, 401, "invalid_token"},
-			"for another server":    {"Bearer " + foreign.AccessToken, 401, 401, "invalid_token"},
-			"without the scopes":    {"Bearer " + plain.token, 403, 403, "insufficient_scope"},
-			"with a forged scope":   {"Bearer " + forged, 403, 403, "insufficient_scope"},
-			"of an admin no more":   {"Bearer " + wasAdmin.token, 403, 403, "insufficient_scope"},
-			"of no admin":           {"Bearer " + r.as(t, &ui, alice, both...).token, 403, 200, "insufficient_scope"},
-			"of a client":           {"Bearer " + machines.AccessToken, 200, 403, "insufficient_scope"},
-			"good":                  {"Bearer " + good.token, 200, 200, ""},
-			"in another upper case": {"bEARER " + good.token, 200, 200, ""},
+			"none":                   {"", 401, 401, "invalid_token"},
+			"another scheme":         {"Basic " + good.token, 401, 401, "invalid_token"},
+			"no token":               {"Bearer", 401, 401, "invalid_token"},
+			"an empty token":         {"Bearer ", 401, 401, "invalid_token"},
+			"two spaces":             {"Bearer  " + good.token, 401, 401, "invalid_token"},
+			"garbled":                {"Bearer " + good.token[:len(good.token)-1], 401, 401, "invalid_token"},
+			"of an ended session":    {"Bearer " + revoked.token, 401, 401, "invalid_token"},
+			"a refresh token":        {"Bearer " + r.login(t, &ui, alice).RefreshToken, 401, 401, "invalid_token"},
+			"for another server":     {"Bearer " + foreign.AccessToken, 401, 401, "invalid_token"},
+			"without the scopes":     {"Bearer " + plain.token, 403, 403, "insufficient_scope"},
+			"with a forged audience": {"Bearer " + widened, 401, 401, "invalid_token"},
+			"with a forged scope":    {"Bearer " + forged, 403, 403, "insufficient_scope"},
+			"of an admin no more":    {"Bearer " + wasAdmin.token, 403, 403, "insufficient_scope"},
+			"of no admin":            {"Bearer " + r.as(t, &ui, alice, both...).token, 403, 200, "insufficient_scope"},
+			"of a client":            {"Bearer " + machines.AccessToken, 200, 403, "insufficient_scope"},
+			"good":                   {"Bearer " + good.token, 200, 200, ""},
+			"in another upper case":  {"bEARER " + good.token, 200, 200, ""},
 		} {
 			for _, calls := range []struct {
 				list []struct{ method, path string }
@@ -315,6 +323,38 @@ func TestAdminClientMetadata(t *testing.T) {
 			t.Errorf("%d clients", len(list))
 		}
 
+		made := root.call(t, "POST", "/admin/clients", `{"client_id": "asleep", "disabled": true}`).is(t, 201)
+		if made.json["disabled"] != true {
+			t.Errorf("registered as disabled: %s", made.body)
+		}
+		r.post(t, "/introspect", &clients.Client{ID: "asleep", Secret: made.text("client_secret"), AuthMethod: clients.SecretBasic}, form("token", "x")).want(t, 401, "invalid_client")
+		for _, text := range []string{"\"p\xe4ssword\"", `"p\ud800ssword"`} {
+			root.call(t, "POST", "/admin/clients", `{"client_name": `+text+`}`).want(t, 400, "invalid_client_metadata")
+			root.call(t, "POST", "/admin/users", `{"username": "x", "password": `+text+`}`).want(t, 400, "invalid_request")
+		}
+		root.call(t, "POST", "/admin/users", `{"username": "meant", "password": "p\ufffdssword \ud83d\ude00"}`).is(t, 201)
+		for _, id := range []string{"%00", "%ff", "a%20b", "%zz"} {
+			if id != "%zz" {
+				root.call(t, "GET", "/admin/clients/"+id, "").want(t, 404, "not_found")
+				root.call(t, "PUT", "/admin/clients/"+id, `{}`).want(t, 404, "not_found")
+				root.call(t, "DELETE", "/admin/clients/"+id, "").want(t, 404, "not_found")
+				root.call(t, "POST", "/admin/clients/"+id+"/secret", "").want(t, 404, "not_found")
+				for _, path := range []string{"/admin/sessions", "/admin/audit"} {
+					if items := root.call(t, "GET", path+"?client="+id, "").items(t); len(items) > 0 {
+						t.Errorf("%s?client=%s: %v", path, id, items)
+					}
+				}
+			}
+		}
+		root.call(t, "GET", "/admin/clients?cursor=AA", "").want(t, 400, "invalid_request")
+		urn := "urn:uuid:9b2b7a52-7f8e-4f53-a3f4-3f0f2b1f6f11"
+		root.call(t, "GET", "/admin/sessions?cursor="+base64.RawURLEncoding.EncodeToString([]byte(urn)), "").want(t, 400, "invalid_request")
+		root.call(t, "GET", "/admin/sessions?user="+urn, "").is(t, 200)
+		root.call(t, "GET", "/admin/audit?since=0001-01-01T00:00:00Z&type=client.created", "").is(t, 200)
+		if items := root.call(t, "GET", "/admin/audit?since=0001-01-01T00:00:00Z&type=client.created", "").items(t); len(items) == 0 {
+			t.Error("since ever, nothing happened")
+		}
+
 		// The ids that are allowed can be addressed.
 		for _, id := range []string{"https://app.example.com/x?y=1&z", "a+b", "a%20b", "a/../b", "..", "a;b", "%", "secret", `"<>\^{|}`, "a/secret"} {
 			body := `{"client_id": ` + fmt.Sprintf("%q", id) + `}`
@@ -476,6 +516,11 @@ func TestAdminKeys(t *testing.T) {
 		a := root.call(t, "POST", "/admin/keys/rotate", "").is(t, 200)
 		if a.text("kid") != next || a.text("state") != "current" || keyOf("current") != next || keyOf("retired") != current {
 			t.Errorf("rotated to %s; was %s, next was %s", a.body, current, next)
+		}
+		one := root.call(t, "GET", "/admin/keys?limit=1", "")
+		two := root.call(t, "GET", "/admin/keys?limit=2&cursor="+one.text("next_cursor"), "")
+		if len(one.items(t)) != 1 || len(two.items(t)) != 2 || two.json["next_cursor"] != nil {
+			t.Errorf("by pages: %s, %s", one.body, two.body)
 		}
 		if strings.Contains(root.call(t, "GET", "/admin/keys", "").body, "ealed") {
 			t.Error("the list holds more than it should")
@@ -713,6 +758,13 @@ func TestAccountByCookie(t *testing.T) {
 				byCookie("DELETE", "/account/sessions", from...).want(t, 403, "access_denied")
 				byCookie("POST", "/account/password", from...).want(t, 403, "access_denied")
 			})
+		}
+		r.app(t, "sibling", func(c *clients.Client) { c.BrowserOrigins = []string{"https://sibling.example.com"} })
+		for _, path := range []string{"/account", "/account/sessions"} { // what a script of another client's page would read
+			a := byCookie("GET", path, header("Origin", "https://sibling.example.com")).want(t, 403, "access_denied")
+			if a.header.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("%s: %v", path, a.header)
+			}
 		}
 		byCookie("DELETE", "/account/sessions", header("Origin", home)).is(t, 204)
 		r.do(t, r.request(t.Context(), "/admin/keys", "", func(req *http.Request) {

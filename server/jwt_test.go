@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"signet/keys"
 )
@@ -200,4 +201,36 @@ func TestJWKS(t *testing.T) {
 			}, func(s *settings) { s.alg, s.signingSecret = alg, signingSecret })
 		})
 	}
+}
+
+// A token whose key was taken out of use is dead, however often it was found good before.
+func TestKeyOutOfUse(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		app := r.app(t, "app")
+		token := r.login(t, app, r.user(t, "alice")).AccessToken
+		kid := currentKey(t, r)
+		_, err := r.keys.Rotate(t.Context(), origin)
+		check(t, err)
+		r.alive(t, "its key is retired", app, token)
+		_, err = r.store.DeleteRetiredKeys(t.Context(), -time.Hour)
+		check(t, err)
+		check(t, r.keys.Load(t.Context()))
+		if currentKey(t, r) == kid || r.keys.Holds(kid) {
+			t.Fatal("the key is still there")
+		}
+		r.dead(t, "its key is gone", app, token)
+	})
+}
+
+func currentKey(t *testing.T, r *replica) string {
+	t.Helper()
+	list, err := r.keys.List(t.Context())
+	check(t, err)
+	for _, k := range list {
+		if k.State() == keys.Current {
+			return k.ID
+		}
+	}
+	t.Fatal("there is no current key")
+	return ""
 }

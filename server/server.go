@@ -67,7 +67,7 @@ func New(cfg Config, db Database, c *clients.Service, u *users.Service, t *token
 	s := &Server{
 		cfg: cfg, log: log, db: db, clients: c, keys: k, registry: registry,
 		oauth: o,
-		api:   api.New(c, u, t, k, db),
+		api:   api.New(c, u, t, k, db, o.LoginFailed),
 		console: console.New(console.Domain{
 			Clients: c, Users: u, Tokens: t, Keys: k, Audit: db, Activity: db, Counter: cfg.Activity, LoginFailed: o.LoginFailed,
 		}),

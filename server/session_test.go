@@ -235,6 +235,53 @@ func TestSessionFromElsewhere(t *testing.T) {
 	})
 }
 
+// What other sites make a browser send comes without these cookies. It must not clear them.
+func TestSessionClearedFromElsewhere(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		r.app(t, "web", webApp)
+		for _, c := range []struct{ method, path string }{{"POST", "/session/refresh"}, {"DELETE", "/session"}} {
+			for _, from := range []string{"", "null", "https://evil.example"} {
+				if a := r.browser(from).call(t, c.method, c.path, "").want(t, 403, "access_denied"); len(a.header.Values("Set-Cookie")) > 0 {
+					t.Errorf("%s %s from %q: %v", c.method, c.path, from, a.header)
+				}
+			}
+		}
+	})
+}
+
+// A login that gives no refresh token leaves none of a login before, and log-out ends the session of the access token where the
+// refresh token tells of none.
+func TestSessionOfAnotherClient(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		short := r.app(t, "short", webApp, grants(clients.Password))
+		r.app(t, "web", webApp)
+		r.user(t, "alice")
+		b := r.browser(home)
+		b.login(t, "web", "alice").is(t, 200)
+		b.login(t, "short", "alice").is(t, 200)
+		if _, left := b.cookies["signet_rt"]; left {
+			t.Error("the refresh token of the other client is left")
+		}
+		token := b.cookies["signet_at"].Value
+		b.cookies["signet_rt"] = &http.Cookie{Name: "signet_rt", Value: "garbled", Path: "/session"}
+		b.call(t, "DELETE", "/session", "").is(t, 204)
+		r.dead(t, "after the log-out", r.app(t, "api", func(c *clients.Client) { c.ResourceServer = true }), token)
+		if e := r.events(t, audit.SessionRevoked); len(e) != 1 || e[0].ClientID != short.ID {
+			t.Errorf("the record: %v", e)
+		}
+
+		// Nor does a client refresh that may not any more.
+		b = r.browser(home)
+		b.login(t, "web", "alice").is(t, 200)
+		c, err := r.clients.Get(t.Context(), "web")
+		check(t, err)
+		c.Grants = []clients.Grant{clients.Password}
+		_, err = r.clients.Update(t.Context(), c, origin)
+		check(t, err)
+		b.call(t, "POST", "/session/refresh", "").want(t, 400, "unauthorized_client")
+	})
+}
+
 // Browsers ask before they let a script call another origin with its cookies.
 func TestSessionCORS(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {

@@ -262,3 +262,18 @@ func TestExpiresIn(t *testing.T) {
 		}
 	}, func(s *settings) { s.sessionTTL = time.Minute })
 }
+
+// A client that was deleted a moment ago is an unknown client, not a wrong password; so is one that has its id by now.
+func TestClientDeletedAMomentAgo(t *testing.T) {
+	onBackends(t, func(t *testing.T, b *backend) {
+		here, there := start(t, b), start(t, b)
+		here.user(t, "alice")
+		old := here.app(t, "app")
+		here.passwordGrant(t, old, "alice", password).issued(t) // here remembers the client for a second
+		check(t, there.clients.Delete(t.Context(), "app", origin))
+		here.passwordGrant(t, old, "alice", password).want(t, http.StatusUnauthorized, "invalid_client")
+		anew := there.app(t, "app")
+		here.passwordGrant(t, anew, "alice", password).issued(t)
+		here.passwordGrant(t, old, "alice", password).want(t, http.StatusUnauthorized, "invalid_client")
+	})
+}

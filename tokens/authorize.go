@@ -32,13 +32,14 @@ type Access struct {
 // hold the issuer, and its scope the wanted one. It returns ErrInvalidToken, ErrInsufficientScope, or the database's error.
 //
 // What the token says is not enough: under HS256 others can sign as well, and a user may have ceased to be an admin. So the
-// session, or the client's registration, has to hold the scope too, and signet:admin needs a user who is an admin now.
+// session, or the client's registration, has to hold the scope and the audience too, and signet:admin needs a user who is an
+// admin now.
 func (s *Service) Authorize(ctx context.Context, token, scope string) (Access, error) {
 	a, audience, h, err := s.identify(ctx, token)
 	switch {
 	case err != nil:
 		return Access{}, err
-	case !slices.Contains(audience, s.cfg.Issuer):
+	case !slices.Contains(audience, s.cfg.Issuer), len(h.Audience) > 0 && !slices.Contains(h.Audience, s.cfg.Issuer):
 		return Access{}, ErrInvalidToken
 	case !slices.Contains(a.Scope, scope) || !slices.Contains(h.Scope, scope):
 		return Access{}, ErrInsufficientScope

@@ -53,6 +53,7 @@ func (s *Service) Introspect(ctx context.Context, c *clients.Client, token strin
 
 // verified is what an access token says whose signature was found good.
 type verified struct {
+	keyID  string
 	claims accessClaims
 	token  AccessToken
 }
@@ -63,13 +64,15 @@ const maxVerified = 8192
 // readAccess verifies an access token without the database. Ok is false for anything that this issuer did not issue.
 //
 // A signature that was good stays good, so tokens are verified once and remembered by their digest: a resource server asks
-// for the same one many times. Whether the token still counts is the database's to say, each time.
+// for the same one many times. A key that is good no more takes its tokens along. Whether the token still counts is the
+// database's to say, each time.
 func (s *Service) readAccess(ctx context.Context, token string) (v verified, ok bool, err error) {
 	digest := sha256.Sum256([]byte(token))
-	if v, ok = s.verified.Get(digest); ok {
+	if v, ok = s.verified.Get(digest); ok && s.keys.Holds(v.keyID) {
 		return v, true, nil
 	}
-	if ok, err = s.keys.Verify(ctx, token, &v.claims); err != nil || !ok || !v.claims.complete(s.cfg.Issuer) {
+	v = verified{}
+	if v.keyID, ok, err = s.keys.Verify(ctx, token, &v.claims); err != nil || !ok || !v.claims.complete(s.cfg.Issuer) {
 		return verified{}, false, err
 	}
 	claims := &v.claims

@@ -101,6 +101,7 @@ type Holder struct {
 	Username   string        // of the session's user; empty for a client's own token
 	Admin      bool          // the user is one
 	Scope      clients.Scope // what the session was granted, or the client is registered for
+	Audience   []string      // likewise; none: the issuer
 	SessionEnd time.Time     // the absolute end of the session; zero for a client's own token
 	Now        time.Time
 }

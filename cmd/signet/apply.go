@@ -42,6 +42,7 @@ A bad client is named and left out; the others go in, and the exit code is 1.`,
 		}
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			applied, bad := []clients.Applied{}, 0
+			var stopped error
 			for i, object := range objects {
 				done, err := applyClient(ctx, a, object)
 				var field *clients.FieldError
@@ -50,13 +51,19 @@ A bad client is named and left out; the others go in, and the exit code is 1.`,
 					bad++
 					fmt.Fprintf(cmd.ErrOrStderr(), "client %d%s: %v\n", i+1, named(object), err)
 				case err != nil:
-					return fmt.Errorf("client %d%s: %w; those before it are done", i+1, named(object), err)
+					stopped = fmt.Errorf("client %d%s: %w; those before it are done", i+1, named(object), err)
 				default:
 					applied = append(applied, done)
+				}
+				if stopped != nil {
+					break // what was done is printed all the same: the secrets of new clients are shown this once
 				}
 			}
 			if err := printApplied(out.printer(cmd), applied); err != nil {
 				return err
+			}
+			if stopped != nil {
+				return stopped
 			}
 			if bad > 0 {
 				return fmt.Errorf("%s: %d of %d clients are bad and were left out; mend them and apply the file again", name, bad, len(objects))

@@ -102,26 +102,41 @@ func auditFollowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			filter.Since, filter.Limit = followOverlap, 1000
-			return follow(ctx, a, filter, cmd.OutOrStdout(), *out == "json")
+			filter.Since = followOverlap
+			return follow(ctx, a, filter, cmd.OutOrStdout(), cmd.ErrOrStderr(), *out == "json")
 		})
 	})
 	return cmd
 }
 
 // follow prints each event once; those that were there before it began are not printed.
-func follow(ctx context.Context, a *app, filter audit.Filter, w io.Writer, asJSON bool) error {
+func follow(ctx context.Context, a *app, filter audit.Filter, w, complaints io.Writer, asJSON bool) error {
 	var seen map[string]bool
+	said := ""
 	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
 	for {
-		events, err := a.store.Events(ctx, filter)
+		events, err := recent(ctx, a, filter)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // interrupted: that is how following ends
 		}
-		if err != nil {
+		if err != nil && seen == nil {
 			return err
 		}
+		if err != nil { // it will be back; what happens meanwhile is still to be printed
+			filter.Since += followInterval
+			if err.Error() != said {
+				said = err.Error()
+				fmt.Fprintln(complaints, "signet: the database does not answer; going on:", oneLine(err))
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			continue
+		}
+		said, filter.Since = "", followOverlap
 		latest := make(map[string]bool, len(events))
 		for _, e := range slices.Backward(events) {
 			latest[e.ID] = true
@@ -138,6 +153,17 @@ func follow(ctx context.Context, a *app, filter audit.Filter, w io.Writer, asJSO
 		case <-tick.C:
 		}
 	}
+}
+
+// recent returns all of the selected events, however many came since the last look, newest first.
+func recent(ctx context.Context, a *app, filter audit.Filter) ([]audit.Event, error) {
+	return everything(func(last *audit.Event, limit int) ([]audit.Event, error) {
+		f := filter
+		if f.Limit = limit; last != nil {
+			f.Before = last.ID
+		}
+		return a.store.Events(ctx, f)
+	})
 }
 
 func printEvent(w io.Writer, e audit.Event, asJSON bool) error {

@@ -37,6 +37,7 @@ func (s *Server) changePassword(c *call) (reply, error) {
 	}
 	a := c.access
 	err := s.users.ChangePassword(c.Request.Context(), a.Username, *given.Current, *given.New, a.SessionID, a.ClientID, c.origin)
+	s.loginFailed(err)
 	switch {
 	case errors.Is(err, users.ErrPassword):
 		err = badRequest("new_" + err.Error())

@@ -19,11 +19,13 @@ type Server struct {
 	tokens  *tokens.Service
 	keys    *keys.Service
 	audit   audit.Store
+
+	loginFailed func(error)
 }
 
-// New returns a server on the domain's services.
-func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, a audit.Store) *Server {
-	return &Server{clients: c, users: u, tokens: t, keys: k, audit: a}
+// New returns a server on the domain's services. LoginFailed is told of passwords that were wrong.
+func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, a audit.Store, loginFailed func(error)) *Server {
+	return &Server{clients: c, users: u, tokens: t, keys: k, audit: a, loginFailed: loginFailed}
 }
 
 // Routes adds the endpoints to r. Its paths have to be escaped ones: the id of a client may hold a slash.

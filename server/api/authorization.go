@@ -31,7 +31,7 @@ func (s *Server) admit(c *gin.Context) (*call, error) {
 }
 
 // admitUser authorizes a call of the account API, by header or by cookie. A browser sends its cookies whoever makes it call:
-// what changes something has to come from an origin that the client is registered with.
+// what changes something, and what a script of another origin would read, has to come from an origin of the client.
 func (s *Server) admitUser(c *gin.Context) (*call, error) {
 	token, err := bearer(c.Request)
 	cookie, cookieErr := c.Request.Cookie(oauth.AccessCookie)
@@ -49,7 +49,7 @@ func (s *Server) admitUser(c *gin.Context) (*call, error) {
 	if in.access.UserID == "" {
 		return nil, insufficient(clients.ScopeAccount)
 	}
-	if byCookie && c.Request.Method != http.MethodGet {
+	if byCookie && (c.Request.Method != http.MethodGet || c.GetHeader("Origin") != "") {
 		client, err := s.clients.Known(c.Request.Context(), in.access.ClientID)
 		if err != nil {
 			return nil, err

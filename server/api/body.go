@@ -30,7 +30,11 @@ func (c *call) decode(v any) error {
 	if err != nil {
 		return err
 	}
-	err = clients.Decode(text, v)
+	return decode(text, v)
+}
+
+func decode(text []byte, v any) error {
+	err := clients.Decode(text, v)
 	if field := (*clients.FieldError)(nil); errors.As(err, &field) {
 		return badRequest(field.Error())
 	}

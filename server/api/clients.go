@@ -3,7 +3,6 @@ package api
 import (
 	"net/http"
 	"time"
-	"unicode/utf8"
 
 	"github.com/xhit/go-str2duration/v2"
 
@@ -31,7 +30,7 @@ func (s *Server) createClient(c *call) (reply, error) {
 
 // listClients answers GET /admin/clients.
 func (s *Server) listClients(c *call) (reply, error) {
-	_, limit, after, err := c.page(utf8.ValidString)
+	_, limit, after, err := c.page(clients.ValidID)
 	if err != nil {
 		return reply{}, err
 	}
@@ -72,14 +71,15 @@ func (s *Server) rotateSecret(c *call) (reply, error) {
 	var given struct {
 		Overlap string `json:"overlap"`
 	}
-	if c.Request.ContentLength != 0 {
-		if err := c.decode(&given); err != nil {
-			return reply{}, err
-		}
+	text, err := c.body()
+	if err == nil && len(text) > 0 {
+		err = decode(text, &given)
+	}
+	if err != nil {
+		return reply{}, err
 	}
 	var overlap time.Duration
 	if given.Overlap != "" {
-		var err error
 		if overlap, err = str2duration.ParseDuration(given.Overlap); err != nil || overlap < 0 || overlap > maxOverlap {
 			return reply{}, bad("overlap", "must be a duration such as 30m, 24h or 7d, at most 366d")
 		}

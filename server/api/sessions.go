@@ -5,17 +5,20 @@ import (
 	"errors"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/xhit/go-str2duration/v2"
 
 	"signet/audit"
+	"signet/clients"
 	"signet/keys"
 	"signet/tokens"
 	"signet/users"
 )
 
-func isUUID(text string) bool { return uuid.Validate(text) == nil }
+// isUUID tells whether text is a UUID in the form that ids have.
+func isUUID(text string) bool { return len(text) == 36 && uuid.Validate(text) == nil }
 
 // userID returns the id of the user that a filter names by id or username. A user who is gone can still be named by id, for
 // the record; any other name is nobody's, and selects nothing.
@@ -34,6 +37,9 @@ func (s *Server) listSessions(c *call) (reply, error) {
 		return reply{}, err
 	}
 	f := tokens.Filter{ClientID: query.Get("client"), After: after, Limit: limit + 1}
+	if f.ClientID != "" && !clients.ValidID(f.ClientID) {
+		return ok(list[tokens.Session]{Items: []tokens.Session{}}), nil
+	}
 	if name := query.Get("user"); name != "" {
 		var known bool
 		if f.UserID, known, err = s.userID(c.Request.Context(), name); err != nil || !known {
@@ -49,14 +55,17 @@ func (s *Server) endSession(c *call) (reply, error) {
 	return noContent, s.tokens.EndSession(c.Request.Context(), c.id(), c.origin)
 }
 
-// listKeys answers GET /admin/keys. There are few, so that one page holds them all.
+// listKeys answers GET /admin/keys.
 func (s *Server) listKeys(c *call) (reply, error) {
-	_, limit, _, err := c.page(func(string) bool { return false })
+	_, limit, after, err := c.page(utf8.ValidString)
 	if err != nil {
 		return reply{}, err
 	}
 	found, err := s.keys.List(c.Request.Context())
-	return pageOf(found[:min(len(found), limit)], limit, func(k keys.Key) string { return k.ID }), err
+	if i := slices.IndexFunc(found, func(k keys.Key) bool { return k.ID == after }); i >= 0 {
+		found = found[i+1:]
+	}
+	return pageOf(found, limit, func(k keys.Key) string { return k.ID }), err
 }
 
 // rotateKey answers POST /admin/keys/rotate.
@@ -72,6 +81,9 @@ func (s *Server) listEvents(c *call) (reply, error) {
 		return reply{}, err
 	}
 	f := audit.Filter{Type: audit.Type(query.Get("type")), ClientID: query.Get("client"), Before: before, Limit: limit + 1}
+	if f.ClientID != "" && !clients.ValidID(f.ClientID) {
+		return ok(list[audit.Event]{Items: []audit.Event{}}), nil
+	}
 	if f.Type != "" && !slices.Contains(audit.Types, f.Type) {
 		return reply{}, bad("type", "is no event type; docs/operations.md lists them")
 	}

@@ -163,13 +163,33 @@ func (s *Server) refreshSession(c *gin.Context) {
 	Fail(ctx, c.Writer, err)
 }
 
+// fromSomeClient refuses a call without cookies that does not come from a page of any client. Browsers leave these cookies
+// out of what other sites make them send; the answer must not clear them for such a site.
+func (s *Server) fromSomeClient(r *http.Request) error {
+	origins := r.Header.Values("Origin")
+	if len(origins) != 1 {
+		return ErrForeignOrigin
+	}
+	known, err := s.clients.OriginRegistered(r.Context(), origins[0])
+	if err == nil && !known {
+		err = ErrForeignOrigin
+	}
+	return err
+}
+
 func (s *Server) refreshByCookie(c *gin.Context) (tokens.Issued, users.User, error) {
 	ctx := c.Request.Context()
 	cookie, err := c.Request.Cookie(RefreshCookie)
 	if err != nil {
-		return tokens.Issued{}, users.User{}, tokens.ErrInvalidGrant
+		if err = s.fromSomeClient(c.Request); err == nil {
+			err = tokens.ErrInvalidGrant
+		}
+		return tokens.Issued{}, users.User{}, err
 	}
 	client, u, err := s.clientOf(c, cookie.Value)
+	if err == nil && !client.May(clients.RefreshToken) {
+		err = badRequest("unauthorized_client", "the client is not registered for this grant")
+	}
 	if err != nil {
 		return tokens.Issued{}, users.User{}, err
 	}
@@ -253,6 +273,9 @@ func (s *Server) endByCookie(c *gin.Context) error {
 		return s.endByAccessCookie(c)
 	}
 	client, _, err := s.clientOf(c, cookie.Value)
+	if errors.Is(err, tokens.ErrInvalidGrant) {
+		return s.endByAccessCookie(c)
+	}
 	if err != nil {
 		return err
 	}
@@ -261,12 +284,12 @@ func (s *Server) endByCookie(c *gin.Context) error {
 	return s.tokens.Revoke(ctx, client, cookie.Value, origin)
 }
 
-// endByAccessCookie ends the session of a client without refresh tokens.
+// endByAccessCookie ends the session of the access token: its client has no refresh tokens, or the cookie with it is spoilt.
 func (s *Server) endByAccessCookie(c *gin.Context) error {
 	ctx := c.Request.Context()
 	cookie, err := c.Request.Cookie(AccessCookie)
 	if err != nil {
-		return tokens.ErrInvalidGrant
+		return s.fromSomeClient(c.Request)
 	}
 	access, err := s.tokens.Identify(ctx, cookie.Value)
 	if errors.Is(err, tokens.ErrInvalidToken) || err == nil && access.SessionID == "" {
@@ -290,12 +313,14 @@ func (s *Server) endByAccessCookie(c *gin.Context) error {
 	return err
 }
 
-// setCookies gives the tokens to the browser. A client without refresh tokens gets none.
+// setCookies gives the tokens to the browser. A client without refresh tokens gets none, and the one of a login before goes.
 func (s *Server) setCookies(w http.ResponseWriter, issued tokens.Issued) {
 	http.SetCookie(w, s.cookie(AccessCookie, issued.AccessToken, int(issued.ExpiresIn/time.Second)))
+	maxAge := -1
 	if issued.RefreshToken != "" {
-		http.SetCookie(w, s.cookie(RefreshCookie, issued.RefreshToken, max(1, int(issued.SessionExpiresIn/time.Second))))
+		maxAge = max(1, int(issued.SessionExpiresIn/time.Second))
 	}
+	http.SetCookie(w, s.cookie(RefreshCookie, issued.RefreshToken, maxAge))
 }
 
 func (s *Server) clearCookies(w http.ResponseWriter) {

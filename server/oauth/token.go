@@ -167,8 +167,10 @@ func (s *Server) startSession(ctx context.Context, call *tokenCall) (tokens.Issu
 	origin := call.origin()
 	origin.Actor = call.user.ID
 	issued, err := s.tokens.StartSession(ctx, call.client, call.user, call.scope, call.audience, origin)
-	if errors.Is(err, tokens.ErrInvalidGrant) {
-		err = users.ErrBadCredentials // disabled, or another password, since it was checked
+	if errors.Is(err, tokens.ErrInvalidGrant) { // client or user changed since they were authenticated
+		if err = s.clients.Recheck(ctx, call.client); err == nil {
+			err = users.ErrBadCredentials
+		}
 	}
 	return issued, err
 }

@@ -65,22 +65,20 @@ func (s *Store) Clients(ctx context.Context, f clients.Filter) ([]clients.Client
 		ORDER BY id LIMIT @limit`, pgx.NamedArgs{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
-// OriginRegistered implements clients.Store.
-func (s *Store) OriginRegistered(ctx context.Context, origin string) (bool, error) {
-	known, _, err := one(ctx, s, pgx.RowTo[bool], `SELECT EXISTS (SELECT FROM clients WHERE NOT disabled AND @origin = ANY(browser_origins))`,
-		pgx.NamedArgs{"origin": origin})
-	return known, err
+// BrowserOrigins implements clients.Store.
+func (s *Store) BrowserOrigins(ctx context.Context) ([]string, error) {
+	return many(ctx, s, pgx.RowTo[string], `SELECT DISTINCT unnest(browser_origins) FROM clients WHERE NOT disabled`, pgx.NamedArgs{})
 }
 
 var createClient = recording(`
-	INSERT INTO clients (id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server, epoch, secret_digest)
-	VALUES (@id, @name, @grants, @auth_method, @scope, @audience, @redirect_uris, @browser_origins, @resource_server, @epoch, @secret_digest)
+	INSERT INTO clients (id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server, disabled, epoch, secret_digest)
+	VALUES (@id, @name, @grants, @auth_method, @scope, @audience, @redirect_uris, @browser_origins, @resource_server, @disabled, @epoch, @secret_digest)
 	RETURNING *`, clientColumns)
 
 // CreateClient implements clients.Store.
 func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
 	args := with(e, clientArgs(c))
-	args["epoch"] = c.Epoch
+	args["epoch"], args["disabled"] = c.Epoch, c.Disabled
 	created, err := run(ctx, s, false, func(ctx context.Context) (clients.Client, error) {
 		rows, err := s.pool.Query(ctx, createClient, args)
 		if err != nil {
@@ -133,7 +131,8 @@ func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e, toggled a
 }
 
 var rotateClientSecret = recording(`
-	UPDATE clients SET secret_digest = @digest, previous_digest = secret_digest, previous_until = now() + @overlap::interval,
+	UPDATE clients SET secret_digest = @digest, previous_digest = CASE WHEN secret_digest = @digest THEN previous_digest ELSE secret_digest END,
+		previous_until = now() + @overlap::interval,
 		version = version + 1
 	WHERE id = @id RETURNING *`, clientColumns)
 
@@ -151,10 +150,16 @@ func (s *Store) SetClientDisabled(ctx context.Context, id string, disabled bool,
 	return s.oneClient(ctx, setClientDisabled, with(e, pgx.NamedArgs{"id": id, "disabled": disabled}))
 }
 
-var deleteClient = recording(`DELETE FROM clients WHERE id = @id RETURNING *`, clientColumns)
+// deleteClient finds its own event where it is repeated after a lost answer.
+const deleteClient = `WITH changed AS (DELETE FROM clients WHERE id = @id RETURNING id),
+	event AS (` + insertEvent + ` FROM changed)
+	SELECT FROM changed UNION ALL SELECT FROM audit_events WHERE id = @e_id::uuid`
 
 // DeleteClient implements clients.Store.
 func (s *Store) DeleteClient(ctx context.Context, id string, e audit.Event) error {
-	_, err := s.oneClient(ctx, deleteClient, with(e, pgx.NamedArgs{"id": id}))
+	n, err := s.exec(ctx, deleteClient, with(e, pgx.NamedArgs{"id": id}))
+	if err == nil && n == 0 {
+		err = clients.ErrNotFound
+	}
 	return err
 }

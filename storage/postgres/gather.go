@@ -38,7 +38,11 @@ type gatherer[T any] struct {
 	pool  *pgxpool.Pool
 	read  func(pgx.Row) (T, error)
 	locks bool // its statements wait for rows
-	most  int  // round trips that may be under way at once
+	most  int  // round trips that may be under way at once, but for slow ones
+
+	// connections holds a token for each connection in use, slow ones among them: what waits for a lock or a disk must not
+	// take those that other work needs.
+	connections chan struct{}
 
 	mu       sync.Mutex
 	underWay int
@@ -63,7 +67,11 @@ type answer[T any] struct {
 func newGatherer[T any](pool *pgxpool.Pool, locks bool, read func(pgx.Row) (T, error)) *gatherer[T] {
 	// Other work needs connections, too.
 	most := max(1, min(2*runtime.GOMAXPROCS(0), int(pool.Config().MaxConns)/4))
-	return &gatherer[T]{pool: pool, read: read, locks: locks, most: most}
+	limit := max(1, int(pool.Config().MaxConns)*5/16)
+	if locks {
+		limit = max(1, int(pool.Config().MaxConns)/2)
+	}
+	return &gatherer[T]{pool: pool, read: read, locks: locks, most: most, connections: make(chan struct{}, limit)}
 }
 
 // queryRow runs the statement about the session and returns its row, or pgx.ErrNoRows.
@@ -73,7 +81,7 @@ func (g *gatherer[T]) queryRow(ctx context.Context, session uuid.UUID, sql strin
 		g.underWay++
 		g.mu.Unlock()
 		defer g.depart()()
-		return g.read(g.pool.QueryRow(ctx, sql, args...))
+		return g.queryAlone(ctx, sql, args)
 	}
 	answers := make(chan answer[T], 1)
 	g.waiting = append(g.waiting, statement[T]{ctx, session, sql, args, answers})
@@ -88,6 +96,17 @@ func (g *gatherer[T]) queryRow(ctx context.Context, session uuid.UUID, sql strin
 	case <-ctx.Done():
 		return row, ctx.Err()
 	}
+}
+
+// queryAlone runs one statement in a round trip of its own.
+func (g *gatherer[T]) queryAlone(ctx context.Context, sql string, args []any) (row T, err error) {
+	select {
+	case g.connections <- struct{}{}:
+	case <-ctx.Done():
+		return row, ctx.Err()
+	}
+	defer func() { <-g.connections }()
+	return g.read(g.pool.QueryRow(ctx, sql, args...))
 }
 
 // depart begins a round trip. The function that it returns is to be called at its end. It sends what has been waiting for that;
@@ -127,7 +146,7 @@ func (g *gatherer[T]) send(gathered []statement[T]) {
 	if errors.As(err, &refused) && !lostConnection(err) {
 		for _, st := range gathered {
 			go func() {
-				row, err := g.read(g.pool.QueryRow(st.ctx, st.sql, st.args...))
+				row, err := g.queryAlone(st.ctx, st.sql, st.args)
 				st.answer <- answer[T]{row, err}
 			}()
 		}
@@ -151,6 +170,12 @@ func (g *gatherer[T]) sendBatch(gathered []statement[T]) (answers []answer[T], e
 	// A request that goes away does not take the others' answers along.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(gathered[0].ctx), statementTimeout)
 	defer cancel()
+	select {
+	case g.connections <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-g.connections }()
 	bound := g.locks && len(gathered) > 1
 	var batch pgx.Batch
 	if bound {

@@ -88,7 +88,7 @@ func TestLockedRowsHoldUpNobodyElse(t *testing.T) {
 	sessions := addSessions(t, s, 60)
 	tx, err := connect(t, url).Begin(t.Context())
 	check(t, err)
-	const locked = 10 // more than round trips are made at once, fewer than there are connections
+	const locked = 6 // more than round trips are made at once, fewer than the connections that refreshes may use
 	blocked := make(chan error, locked)
 	for _, n := range sessions[:locked] {
 		_, err = tx.Exec(t.Context(), `SELECT FROM sessions WHERE id = $1 FOR UPDATE`, n.ID.String())
@@ -118,4 +118,43 @@ func TestLockedRowsHoldUpNobodyElse(t *testing.T) {
 	for range locked {
 		check(t, <-blocked)
 	}
+}
+
+// Refreshes that are stuck, because nobody can write, keep no connection from those who only read.
+func TestStuckRefreshesHoldUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	url := storagetest.Postgres(t)
+	s := open(t, url, nil)
+	sessions := addSessions(t, s, 20)
+	tx, err := connect(t, url).Begin(t.Context())
+	check(t, err)
+	_, err = tx.Exec(t.Context(), `LOCK TABLE sessions IN SHARE MODE`) // as CREATE INDEX does
+	check(t, err)
+	var stuck sync.WaitGroup
+	for _, n := range sessions {
+		stuck.Go(func() {
+			if _, rotated, err := s.Rotate(t.Context(), use(n, 0), nil); err != nil || !rotated {
+				t.Errorf("%t, %v", rotated, err)
+			}
+		})
+		time.Sleep(60 * time.Millisecond) // each is waited for no more when the next one comes
+	}
+	poll(t, "refreshes use all connections that they may", func() bool {
+		inUse, _, limit, _ := s.PoolStats()
+		return inUse >= limit/2
+	})
+	began := time.Now()
+	for range 20 {
+		if _, active, err := s.AccessTokenActive(t.Context(), accessToken(sessions[0])); err != nil || !active {
+			t.Errorf("%t, %v", active, err)
+		}
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("20 introspections took %s", took)
+	}
+	if inUse, _, limit, _ := s.PoolStats(); inUse > limit/2 {
+		t.Errorf("%d of %d connections are in use", inUse, limit)
+	}
+	check(t, tx.Rollback(t.Context()))
+	stuck.Wait()
 }

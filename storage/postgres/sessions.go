@@ -167,10 +167,11 @@ func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (us
 
 // AccessTokenHolder implements tokens.Store.
 func (s *Store) AccessTokenHolder(ctx context.Context, t tokens.AccessToken) (h tokens.Holder, ok bool, err error) {
-	sql, args := activeQuery(t, "u.username, u.admin, s.scope, s.expires_at, now()", "'', false, c.scope, NULL::timestamptz, now()")
+	sql, args := activeQuery(t, "u.username, u.admin, s.scope, s.audience, s.expires_at, now()",
+		"'', false, c.scope, c.audience, NULL::timestamptz, now()")
 	h, err = run(ctx, s, true, func(ctx context.Context) (h tokens.Holder, err error) {
 		var end *time.Time
-		if err = s.pool.QueryRow(ctx, sql, args...).Scan(&h.Username, &h.Admin, (*[]string)(&h.Scope), &end, &h.Now); err == nil && end != nil {
+		if err = s.pool.QueryRow(ctx, sql, args...).Scan(&h.Username, &h.Admin, (*[]string)(&h.Scope), &h.Audience, &end, &h.Now); err == nil && end != nil {
 			h.SessionEnd = *end
 		}
 		return h, err

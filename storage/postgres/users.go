@@ -106,11 +106,17 @@ func (s *Store) ChangeUser(ctx context.Context, id string, ch users.Changes, eve
 	return u, err
 }
 
-var deleteUser = recording(`DELETE FROM users WHERE id = @id RETURNING *`, userColumns)
+// deleteUser finds its own event where it is repeated after a lost answer.
+const deleteUser = `WITH changed AS (DELETE FROM users WHERE id = @id RETURNING id),
+	event AS (` + insertEvent + ` FROM changed)
+	SELECT FROM changed UNION ALL SELECT FROM audit_events WHERE id = @e_id::uuid`
 
 // DeleteUser implements users.Store.
 func (s *Store) DeleteUser(ctx context.Context, id string, e audit.Event) error {
-	_, err := s.oneUser(ctx, deleteUser, with(e, pgx.NamedArgs{"id": id}))
+	n, err := s.exec(ctx, deleteUser, with(e, pgx.NamedArgs{"id": id}))
+	if err == nil && n == 0 {
+		err = users.ErrNotFound
+	}
 	return err
 }
 

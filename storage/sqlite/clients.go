@@ -44,22 +44,20 @@ func (s *Store) Clients(ctx context.Context, f clients.Filter) ([]clients.Client
 		ORDER BY id LIMIT @limit`, args{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
-// OriginRegistered implements clients.Store.
-func (s *Store) OriginRegistered(ctx context.Context, origin string) (bool, error) {
-	n, _, err := first(many(ctx, s, readInt, `SELECT EXISTS (SELECT 1 FROM clients c, json_each(c.browser_origins) o WHERE NOT c.disabled AND o.value = @origin)`,
-		args{"origin": origin}))
-	return n > 0, err
+// BrowserOrigins implements clients.Store.
+func (s *Store) BrowserOrigins(ctx context.Context) ([]string, error) {
+	return many(ctx, s, readText, `SELECT DISTINCT o.value FROM clients c, json_each(c.browser_origins) o WHERE NOT c.disabled`, args{})
 }
 
 // CreateClient implements clients.Store.
 func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
 	a := clientArgs(c)
-	a["epoch"] = c.Epoch
+	a["epoch"], a["disabled"] = c.Epoch, c.Disabled
 	created, made, err := change(ctx, s, readClient, `
 		INSERT INTO clients (id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server,
-			epoch, secret_digest, created_at)
+			disabled, epoch, secret_digest, created_at)
 		VALUES (@id, @name, @grants, @auth_method, @scope, @audience, @redirect_uris, @browser_origins, @resource_server,
-			@epoch, @secret_digest, @now)
+			@disabled, @epoch, @secret_digest, @now)
 		ON CONFLICT (id) DO NOTHING RETURNING `+clientColumns, a, e)
 	if err == nil && !made {
 		err = clients.ErrExists
@@ -111,7 +109,8 @@ func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e, toggled a
 // RotateClientSecret implements clients.Store.
 func (s *Store) RotateClientSecret(ctx context.Context, id string, digest []byte, overlap time.Duration, e audit.Event) (clients.Client, error) {
 	return s.changeClient(ctx, `
-		UPDATE clients SET secret_digest = @digest, previous_digest = secret_digest, previous_until = @now + @overlap,
+		UPDATE clients SET secret_digest = @digest, previous_digest = CASE WHEN secret_digest = @digest THEN previous_digest ELSE secret_digest END,
+		previous_until = @now + @overlap,
 			version = version + 1
 		WHERE id = @id`, args{"id": id, "digest": digest, "overlap": overlap.Microseconds()}, e)
 }

@@ -161,9 +161,10 @@ func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (us
 
 // AccessTokenHolder implements tokens.Store.
 func (s *Store) AccessTokenHolder(ctx context.Context, t tokens.AccessToken) (tokens.Holder, bool, error) {
-	text, a := activeQuery(t, "u.username, u.admin, s.scope, s.expires_at, @now", "'', 0, c.scope, NULL, @now")
+	text, a := activeQuery(t, "u.username, u.admin, s.scope, s.audience, s.expires_at, @now",
+		"'', 0, c.scope, c.audience, NULL, @now")
 	return first(many(ctx, s, func(row *sql.Rows) (h tokens.Holder, err error) {
-		err = row.Scan(&h.Username, &h.Admin, fromList((*[]string)(&h.Scope)), moment{&h.SessionEnd}, moment{&h.Now})
+		err = row.Scan(&h.Username, &h.Admin, fromList((*[]string)(&h.Scope)), fromList(&h.Audience), moment{&h.SessionEnd}, moment{&h.Now})
 		return h, err
 	}, text, a))
 }

@@ -29,14 +29,14 @@ func TestAccessTokenHolder(t *testing.T) {
 		}
 		at := tokens.AccessToken{ID: "jti", ClientID: "one", ExpiresAt: exp, SessionID: n.ID, UserID: u.ID}
 		st := w.state(t, use(n, 0), 0)
-		want := tokens.Holder{Username: "ann", Scope: n.Scope, SessionEnd: st.End}
+		want := tokens.Holder{Username: "ann", Scope: n.Scope, Audience: n.Audience, SessionEnd: st.End}
 		equal(t, "a user's", find(at), want)
 		_, err := w.ChangeUser(t.Context(), u.ID, users.Changes{Admin: new(true)}, nil)
 		check(t, err)
 		want.Admin = true
 		equal(t, "an admin's", find(at), want)
 		equal(t, "a client's", find(tokens.AccessToken{ID: "jti", ClientID: "one", ExpiresAt: exp, ClientEpoch: c.Epoch}),
-			tokens.Holder{Scope: c.Scope})
+			tokens.Holder{Scope: c.Scope, Audience: c.Audience})
 	})
 }
 
