@@ -352,3 +352,56 @@ func (e *example) foreign(home *tab) {
 		t.Error("another origin has renewed the session, or ended it")
 	}
 }
+
+// Where app, API and Signet have hosts of their own on one site, as in production, the API gets the access token, and nobody but
+// Signet the refresh token.
+func TestCookieDomain(t *testing.T) {
+	t.Parallel()
+	// A page, and an API that tells which cookies it gets.
+	hosts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+		w.Header().Set("Access-Control-Allow-Credentials", "true")
+		w.Header().Set("Content-Type", "text/html")
+		for _, name := range []string{"signet_at", "signet_rt"} {
+			if _, err := r.Cookie(name); err == nil {
+				fmt.Fprint(w, name, " ")
+			}
+		}
+		fmt.Fprint(w, "<!doctype html><link rel=icon href=data:,>")
+	}))
+	t.Cleanup(hosts.Close)
+	at := func(name, address string) string {
+		return "http://" + name + ".localhost" + address[strings.LastIndex(address, ":"):]
+	}
+	app := at("app.example", hosts.URL)
+
+	// The port is not known before; the issuer's does not matter here.
+	dir, address, env := serve(t, "SIGNET_ISSUER=http://auth.example.localhost", "SIGNET_COOKIE_DOMAIN=example.localhost")
+	setUp := exec.Command("sh", "-euc", `signet client create --id app --name App --public --browser-origin "$1"
+		printf wonderland | signet user create alice --password-stdin`, "sh", app)
+	setUp.Dir, setUp.Env = dir, env
+	if out, err := setUp.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	b := browse(t)
+	b.do(chromedp.Navigate(app))
+	session := at("auth.example", address) + "/session"
+	if got := b.run(`
+		const res = await fetch("` + session + `", {method: "POST", credentials: "include", headers: {"Content-Type": "application/json"},
+			body: JSON.stringify({client_id: "app", username: "alice", password: "wonderland"})});
+		return (await res.json()).username`); got != "alice" {
+		t.Fatalf("the login: %s", got)
+	}
+	for host, want := range map[string]string{"api.example": "signet_at <", "app.example": "signet_at <", "api.other": "<"} {
+		if got := b.run(`return (await fetch("` + at(host, hosts.URL) + `/session", {credentials: "include"})).text()`); !strings.HasPrefix(got, want) {
+			t.Errorf("%s gets %s", host, got)
+		}
+	}
+	if got := b.run(`return String((await fetch("` + session + `/refresh", {method: "POST", credentials: "include"})).status)`); got != "200" {
+		t.Errorf("the refresh: %s", got)
+	}
+	if got := b.run(`return String((await fetch("` + session + `", {method: "DELETE", credentials: "include"})).status)`); got != "204" || len(b.cookies(session)) > 0 {
+		t.Errorf("the log-out: %s, and the browser keeps %v", got, b.cookies(session))
+	}
+}

@@ -1,7 +1,6 @@
 package examples
 
 import (
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -56,10 +55,22 @@ func TestGuides(t *testing.T) {
 // paste runs shell lines beside a new server.
 func paste(t *testing.T, script string) {
 	t.Helper()
+	dir, address, env := serve(t)
+	sh := exec.Command("sh", "-eu")
+	sh.Dir, sh.Env = dir, env
+	sh.Stdin = strings.NewReader(strings.ReplaceAll(script, "127.0.0.1:8080", address))
+	if out, err := sh.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s\nof:\n%s", err, out, script)
+	}
+}
+
+// serve starts a server with those settings, and returns where "signet" works on the same data.
+func serve(t *testing.T, settings ...string) (dir, address string, env []string) {
+	t.Helper()
 	path, err := signet()
 	check(t, err)
-	dir, address := t.TempDir(), "127.0.0.1:"+unusedPort(t)
-	env := []string{"PATH=" + filepath.Dir(path) + ":" + os.Getenv("PATH"), "SIGNET_LISTEN=" + address, "SIGNET_MANAGEMENT_LISTEN="}
+	dir, address = t.TempDir(), "127.0.0.1:"+unusedPort(t)
+	env = append([]string{"PATH=" + filepath.Dir(path) + ":" + os.Getenv("PATH"), "SIGNET_LISTEN=" + address, "SIGNET_MANAGEMENT_LISTEN="}, settings...)
 	server := exec.Command(path, "serve")
 	server.Dir, server.Env = dir, env
 	check(t, server.Start())
@@ -72,14 +83,8 @@ func paste(t *testing.T, script string) {
 		if err != nil {
 			return false
 		}
-		_, _ = io.Copy(io.Discard, res.Body)
 		_ = res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
-	sh := exec.Command("sh", "-eu")
-	sh.Dir, sh.Env = dir, env
-	sh.Stdin = strings.NewReader(strings.ReplaceAll(script, "127.0.0.1:8080", address))
-	if out, err := sh.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s\nof:\n%s", err, out, script)
-	}
+	return dir, address, env
 }
