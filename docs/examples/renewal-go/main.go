@@ -70,11 +70,13 @@ func (s *sessions) logOut(w http.ResponseWriter, r *http.Request) {
 	if cookie, err := r.Cookie(refreshCookie); err == nil {
 		form := url.Values{"token": {cookie.Value}, "client_id": {s.client.ClientID}, "client_secret": {s.client.ClientSecret}}
 		res, err := http.PostForm(s.issuer+"/revoke", form)
+		if err == nil {
+			defer res.Body.Close()
+		}
 		if err != nil || res.StatusCode != http.StatusOK {
 			http.Error(w, "you are not logged out: try again", http.StatusServiceUnavailable)
 			return
 		}
-		_ = res.Body.Close()
 	}
 	s.clear(w)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
