@@ -248,6 +248,10 @@ func TestPassport(t *testing.T) {
 	}
 	add(`{"title": "Bob's \"; DROP TABLE", "owner": "alice"}`).is(t, http.StatusCreated)
 	add(`{"title": 1}`).is(t, http.StatusBadRequest)
+	for _, header := range []string{`{"alg":"ES256","kid":"unknown","typ":"at+jwt"}`, `{"alg":"ES256","typ":"at+jwt"}`} {
+		s.want(http.StatusUnauthorized, "", recipes, base64.RawURLEncoding.EncodeToString([]byte(header))+".e30.c2lnbmF0dXJl")
+	}
+	s.want(http.StatusOK, "", recipes, alice.AccessToken) // it lives
 	s.stop()
 
 	s.start("SIGNET_ACCESS_TOKEN_TTL=2s")

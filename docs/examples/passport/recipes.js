@@ -14,7 +14,11 @@ db.exec('CREATE INDEX IF NOT EXISTS recipes_by_owner ON recipes (owner)');
 
 passport.use(new Strategy({
   jwtFromRequest: ExtractJwt.fromAuthHeaderAsBearerToken(),
-  secretOrKeyProvider: jwks.passportJwtSecret({ jwksUri: `${ISSUER}/.well-known/jwks.json`, rateLimit: true }),
+  secretOrKeyProvider: jwks.passportJwtSecret({
+    jwksUri: `${ISSUER}/.well-known/jwks.json`,
+    rateLimit: true,
+    handleSigningKeyError: (err, done) => done(err), // else a token with an unknown kid ends this process
+  }),
   algorithms: ['ES256'], // never the algorithm that the token wishes for
   issuer: ISSUER,
   audience: 'https://recipes.example.com', // this API's name: it takes no token that was issued for another one
