@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
@@ -41,9 +42,9 @@ type Domain struct {
 type Console struct {
 	Domain
 
-	base        string // the path of the console as browsers see it
-	secure      bool   // cookies are for https alone
-	views       map[string]view
+	base        string                 // the path of the console as browsers see it
+	secure      bool                   // cookies are for https alone
+	views       func() map[string]view // parsed when the first page is asked for, so that a start does not wait for them
 	static      map[string]file
 	crossOrigin *http.CrossOriginProtection
 }
@@ -59,7 +60,7 @@ func New(d Domain) *Console {
 			panic(err) // only for what is not an origin
 		}
 	}
-	s.views = s.parseViews()
+	s.views = sync.OnceValue(s.parseViews)
 	return s
 }
 

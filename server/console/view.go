@@ -155,7 +155,7 @@ func relative(t, now time.Time) string {
 // render answers with a page.
 func (s *Console) render(c *gin.Context, status int, name string, p page) {
 	var b bytes.Buffer
-	if err := s.views[name].ExecuteTemplate(&b, "layout", p); err != nil {
+	if err := s.views()[name].ExecuteTemplate(&b, "layout", p); err != nil {
 		// Every page is shown by a test, so that what fails here is the program's bug.
 		request.From(c.Request.Context()).Err = err
 		c.Data(http.StatusInternalServerError, "text/plain; charset=utf-8", []byte("The page could not be made; the server’s log tells more.\n"))
