@@ -27,6 +27,9 @@ func (s *Service) Apply(ctx context.Context, c Client, o audit.Origin) (Applied,
 		return Applied{}, errGivenSecret
 	}
 	c.setDefaults()
+	if err := c.Validate(); err != nil {
+		return Applied{}, err
+	}
 	for {
 		stored, err := s.store.Client(ctx, c.ID)
 		if errors.Is(err, ErrNotFound) {

@@ -102,57 +102,59 @@ func auditFollowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			filter.Since = followOverlap
 			return follow(ctx, a, filter, cmd.OutOrStdout(), cmd.ErrOrStderr(), *out == "json")
 		})
 	})
 	return cmd
 }
 
-// follow prints each event once; those that were there before it began are not printed.
+// follow prints each event once; those that were there before it began are not printed. A database that goes away is waited for,
+// and what happened meanwhile is printed then.
 func follow(ctx context.Context, a *app, filter audit.Filter, w, complaints io.Writer, asJSON bool) error {
 	var seen map[string]bool
 	said := ""
+	looked := time.Now()
 	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
 	for {
+		now := time.Now()
+		filter.Since = followOverlap + now.Sub(looked)
 		events, err := recent(ctx, a, filter)
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // interrupted: that is how following ends
-		}
-		if err != nil && seen == nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil // interrupted: that is how following ends
+		case err != nil && seen == nil:
 			return err
-		}
-		if err != nil { // it will be back; what happens meanwhile is still to be printed
-			filter.Since += followInterval
-			if err.Error() != said {
-				said = err.Error()
-				fmt.Fprintln(complaints, "signet: the database does not answer; going on:", oneLine(err))
+		case err == nil:
+			if seen, err = printNew(w, events, seen, asJSON); err != nil {
+				return err
 			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-tick.C:
-			}
-			continue
+			looked, said = now, ""
+		case err.Error() != said:
+			said = err.Error()
+			fmt.Fprintln(complaints, "signet: the database does not answer; going on:", oneLine(err))
 		}
-		said, filter.Since = "", followOverlap
-		latest := make(map[string]bool, len(events))
-		for _, e := range slices.Backward(events) {
-			latest[e.ID] = true
-			if seen != nil && !seen[e.ID] {
-				if err := printEvent(w, e, asJSON); err != nil {
-					return err
-				}
-			}
-		}
-		seen = latest
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// printNew prints the events that were not seen, the oldest first, and none if nothing was seen before. It returns what has been
+// seen now.
+func printNew(w io.Writer, events []audit.Event, seen map[string]bool, asJSON bool) (map[string]bool, error) {
+	latest := make(map[string]bool, len(events))
+	for _, e := range slices.Backward(events) {
+		latest[e.ID] = true
+		if seen != nil && !seen[e.ID] {
+			if err := printEvent(w, e, asJSON); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return latest, nil
 }
 
 // recent returns all of the selected events, however many came since the last look, newest first.

@@ -956,3 +956,49 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 		}
 	})
 }
+
+// Whoever follows the record is told what happens also after the database was away for a while, and of everything once.
+func TestFollowOutlivesTheDatabase(t *testing.T) {
+	t.Parallel()
+	database := storagetest.Postgres(t)
+	px, through := newProxy(t, database)
+	px.open()
+	direct := install(t, database)
+	cmd := direct.with("SIGNET_DATABASE_URL="+through).command(t, "audit", "follow", "--type", "user.created", "-o", "json")
+	var stdout, stderr logbook
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	direct.run(t, nil, "migrate")
+	check(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	create := func(name string) (id string) {
+		t.Helper()
+		var u struct{ ID string }
+		direct.run(t, &u, "user", "create", name)
+		return u.ID
+	}
+	told := func(id string) bool { return strings.Contains(stdout.String(), id) }
+	var first string
+	for i := 0; first == "" || !told(first); i++ { // what happens before its first look is not told
+		first = create(fmt.Sprint("first ", i))
+		for waited := 0; waited < 20 && !told(first); waited++ {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if i == 10 {
+			t.Fatalf("it tells nothing: %s", stderr.String())
+		}
+	}
+	px.close()
+	eventually(t, "a complaint", patience, func() bool { return strings.Contains(stderr.String(), "the database does not answer; going on") })
+	second := create("second")
+	px.open()
+	eventually(t, "the second one is told of", patience, func() bool { return told(second) })
+	if strings.Count(stdout.String(), first) != 1 || strings.Count(stdout.String(), second) != 1 {
+		t.Errorf("told twice:\n%s", stdout.String())
+	}
+	check(t, cmd.Process.Signal(os.Interrupt))
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v: %s", err, stderr.String())
+	}
+}

@@ -243,9 +243,6 @@ func TestImportStops(t *testing.T) {
 
 // A hundred thousand users are a matter of seconds. The bound is for machines that have other things to do.
 func TestImportIsFast(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes some seconds")
-	}
 	t.Parallel()
 	const n = 100_000
 	s := ok[storage.Store](t)(storage.Open(t.Context(), storagetest.Postgres(t), nil))
