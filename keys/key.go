@@ -97,13 +97,16 @@ func (k Key) State() State {
 	}
 }
 
+// sealLabel is that of the key that private keys are sealed under.
+const sealLabel = "signing key encryption v1"
+
 // identity binds a sealed private key to its row.
 func (k Key) identity() string { return "signing_keys/" + k.ID + "/" + string(k.Algorithm) }
 
 const rsaBits = 2048
 
 // generate makes a key of the algorithm, sealed. HS256 has no key to make: its secret comes from the configuration.
-func generate(a Algorithm, s sealer) (Key, error) {
+func generate(a Algorithm, s Sealer) (Key, error) {
 	var private crypto.PrivateKey
 	var err error
 	switch a {
@@ -129,11 +132,11 @@ func generate(a Algorithm, s sealer) (Key, error) {
 }
 
 // sealKey makes the row of a new key from its private part.
-func sealKey(a Algorithm, private []byte, s sealer) Key {
+func sealKey(a Algorithm, private []byte, s Sealer) Key {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
 	k := Key{ID: base64.RawURLEncoding.EncodeToString(id), Algorithm: a}
-	k.Sealed = s.seal(private, k.identity())
+	k.Sealed = s.Seal(private, k.identity())
 	return k
 }
 

@@ -55,7 +55,7 @@ var ErrNotLoaded = errors.New("the signing keys are not loaded yet")
 type Service struct {
 	store  Store
 	cfg    Config
-	sealer sealer
+	sealer Sealer
 	log    *slog.Logger
 
 	ring    atomic.Pointer[ring]
@@ -65,7 +65,7 @@ type Service struct {
 
 // New returns a service that can do nothing before Load has succeeded.
 func New(store Store, cfg Config, log *slog.Logger) *Service {
-	return &Service{store: store, cfg: cfg, sealer: newSealer(cfg.Secret), log: log}
+	return &Service{store: store, cfg: cfg, sealer: cfg.Secret.Sealer(sealLabel), log: log}
 }
 
 // Keep is for how long after its retirement a key is published and verified with.
@@ -124,7 +124,7 @@ func (s *Service) fits(k Key) (bool, error) {
 	if k.Algorithm != s.cfg.Algorithm || k.Algorithm != HS256 {
 		return k.Algorithm == s.cfg.Algorithm, nil
 	}
-	private, _, err := s.sealer.open(k.Sealed, k.identity())
+	private, _, err := s.sealer.Open(k.Sealed, k.identity())
 	if err != nil {
 		return false, ErrWrongSecret
 	}

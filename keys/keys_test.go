@@ -126,31 +126,31 @@ func TestDerive(t *testing.T) {
 // What is sealed opens under its identity, and under no other; a changed byte is noticed.
 func TestSeal(t *testing.T) {
 	t.Parallel()
-	before, during, after := newSealer(parseSecret(t, oldText)), newSealer(parseSecret(t, newText+","+oldText)), newSealer(parseSecret(t, newText))
+	before, during, after := parseSecret(t, oldText).Sealer("a"), parseSecret(t, newText+","+oldText).Sealer("a"), parseSecret(t, newText).Sealer("a")
 	rapid.Check(t, func(r *rapid.T) {
 		plain := rapid.SliceOf(rapid.Byte()).Draw(r, "plain")
 		identity, other := rapid.String().Draw(r, "identity"), rapid.String().Draw(r, "other identity")
-		for i, seal := range []sealer{before, during, after} {
-			sealed := seal.seal(plain, identity)
-			for j, open := range []sealer{before, during, after} {
-				got, old, err := open.open(sealed, identity)
+		for i, seal := range []Sealer{before, during, after} {
+			sealed := seal.Seal(plain, identity)
+			for j, open := range []Sealer{before, during, after} {
+				got, old, err := open.Open(sealed, identity)
 				readable := i == j || j == 1 || i == 1 && j == 2
 				if (err == nil) != readable || err == nil && (!bytes.Equal(got, plain) || old != (i == 0 && j == 1)) {
 					r.Fatalf("sealed by %d, opened by %d: %x, older %v, %v", i, j, got, old, err)
 				}
 			}
-			if _, _, err := seal.open(sealed, other); err == nil && identity != other {
+			if _, _, err := seal.Open(sealed, other); err == nil && identity != other {
 				r.Fatal("opened under another identity")
 			}
-			if bytes.Equal(sealed, seal.seal(plain, identity)) {
+			if bytes.Equal(sealed, seal.Seal(plain, identity)) {
 				r.Fatal("sealed twice alike: the nonce is not random")
 			}
 			changed := bytes.Clone(sealed)
 			changed[rapid.IntRange(0, len(sealed)-1).Draw(r, "byte")] ^= 1 << rapid.IntRange(0, 7).Draw(r, "bit")
-			if _, _, err := seal.open(changed, identity); err == nil {
+			if _, _, err := seal.Open(changed, identity); err == nil {
 				r.Fatal("a changed ciphertext was opened")
 			}
-			if _, _, err := seal.open(sealed[:rapid.IntRange(0, len(sealed)-1).Draw(r, "length")], identity); err == nil {
+			if _, _, err := seal.Open(sealed[:rapid.IntRange(0, len(sealed)-1).Draw(r, "length")], identity); err == nil {
 				r.Fatal("a truncated ciphertext was opened")
 			}
 		}
@@ -160,7 +160,7 @@ func TestSeal(t *testing.T) {
 // A private key moved to another row, or relabelled with another algorithm, is not used there.
 func TestSealedKeysStayInTheirRows(t *testing.T) {
 	t.Parallel()
-	s := newSealer(parseSecret(t, oldText))
+	s := parseSecret(t, oldText).Sealer(sealLabel)
 	one, err := generate(RS256, s)
 	check(t, err)
 	two, err := generate(RS256, s)
@@ -578,10 +578,10 @@ func TestParseAlgorithm(t *testing.T) {
 			t.Errorf("%q: %v", s, err)
 		}
 	}
-	if _, err := generate(HS256, newSealer(parseSecret(t, oldText))); err == nil {
+	if _, err := generate(HS256, parseSecret(t, oldText).Sealer(sealLabel)); err == nil {
 		t.Error("an HS256 secret was generated")
 	}
-	if _, err := generate("RS512", newSealer(parseSecret(t, oldText))); err == nil {
+	if _, err := generate("RS512", parseSecret(t, oldText).Sealer(sealLabel)); err == nil {
 		t.Error("a key of an unknown algorithm was generated")
 	}
 }

@@ -40,17 +40,17 @@ type ringKey struct {
 }
 
 // newRing opens and parses every key once. The rows must hold a current key.
-func newRing(rows []Key, s sealer) (*ring, error) {
+func newRing(rows []Key, s Sealer) (*ring, error) {
 	r := &ring{byID: make(map[string]ringKey, len(rows))}
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
 	for _, row := range rows {
-		private, old, err := s.open(row.Sealed, row.identity())
+		private, old, err := s.Open(row.Sealed, row.identity())
 		if err != nil {
 			return nil, ErrWrongSecret
 		}
 		if old {
 			anew := row
-			anew.Sealed = s.seal(private, row.identity())
+			anew.Sealed = s.Seal(private, row.identity())
 			r.stale = append(r.stale, anew)
 		}
 		m, err := parse(row.Algorithm, private)

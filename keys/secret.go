@@ -59,15 +59,16 @@ func (s Secret) Derive(label string) [][]byte {
 	return derived
 }
 
-// sealer encrypts private keys for the database. What is sealed is bound to its identity, so that a ciphertext moved to
-// another row does not open there.
-type sealer struct {
+// Sealer encrypts under SIGNET_SECRET. What is sealed is bound to its identity, so that a ciphertext moved elsewhere, such as to
+// another row, does not open there.
+type Sealer struct {
 	aeads []cipher.AEAD
 }
 
-func newSealer(s Secret) sealer {
-	var sl sealer
-	for _, key := range s.Derive("signing key encryption v1") {
+// Sealer returns the sealer of that label: one does not open what another sealed.
+func (s Secret) Sealer(label string) Sealer {
+	var sl Sealer
+	for _, key := range s.Derive(label) {
 		block, err := aes.NewCipher(key)
 		if err != nil {
 			panic(err) // only for a wrong key size
@@ -81,12 +82,13 @@ func newSealer(s Secret) sealer {
 	return sl
 }
 
-func (s sealer) seal(plain []byte, identity string) []byte {
+// Seal encrypts.
+func (s Sealer) Seal(plain []byte, identity string) []byte {
 	return s.aeads[0].Seal(nil, nil, plain, []byte(identity))
 }
 
-// open returns the plaintext, and whether it was sealed under an older value of the secret.
-func (s sealer) open(sealed []byte, identity string) (plain []byte, old bool, err error) {
+// Open returns the plaintext, and whether it was sealed under an older value of the secret.
+func (s Sealer) Open(sealed []byte, identity string) (plain []byte, old bool, err error) {
 	for i, aead := range s.aeads {
 		if plain, err = aead.Open(nil, nil, sealed, []byte(identity)); err == nil {
 			return plain, i > 0, nil
