@@ -23,14 +23,15 @@ const (
 	LoginFailures Kind = "login_failures"
 	Refreshes     Kind = "refreshes"
 	Reuses        Kind = "reuses"        // spent refresh tokens that came back: theft
+	Interruptions Kind = "interruptions" // times in which the database, or every replica, was away
 	LiveSessions  Kind = "live_sessions" // how many there are, looked at once in each bucket
 )
 
 // Kinds lists the kinds.
-var Kinds = []Kind{Logins, LoginFailures, Refreshes, Reuses, LiveSessions}
+var Kinds = []Kind{Logins, LoginFailures, Refreshes, Reuses, Interruptions, LiveSessions}
 
 // counted are the kinds that are added up, in the order of a Counter's counts.
-var counted = [...]Kind{Logins, LoginFailures, Refreshes, Reuses}
+var counted = [...]Kind{Logins, LoginFailures, Refreshes, Reuses, Interruptions}
 
 // Point is what happened in a span of time.
 type Point struct {

@@ -47,6 +47,8 @@ const (
 
 	KeyCreated Type = "key.created"
 	KeyRotated Type = "key.rotated"
+
+	ServiceInterrupted Type = "service.interrupted" // the database, or every replica, was away
 )
 
 // Types lists every event type, in the order in which a reader would look for one.
@@ -56,7 +58,7 @@ var Types = []Type{
 	RefreshTokenReused, RefreshTokenRetriedElsewhere, RefreshTokenCaughtUp, AccessTokenRevoked,
 	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated,
 	UserCreated, UserUpdated, UserDeleted, UserDisabled, UserEnabled, UserPasswordChanged, UserLoggedOut,
-	KeyCreated, KeyRotated,
+	KeyCreated, KeyRotated, ServiceInterrupted,
 }
 
 // Event is one entry of the record. Members without a value are left out of its JSON.
@@ -98,7 +100,7 @@ func (e Event) Log(ctx context.Context, log *slog.Logger) {
 		}
 	}
 	level := slog.LevelInfo
-	if e.Type == RefreshTokenReused || e.Type == LoginThrottled {
+	if e.Type == RefreshTokenReused || e.Type == LoginThrottled || e.Type == ServiceInterrupted {
 		level = slog.LevelWarn
 	}
 	log.LogAttrs(ctx, level, "security event", attrs...)

@@ -57,6 +57,8 @@ type Server struct {
 	console  *console.Console
 	registry *prometheus.Registry
 	duration *prometheus.HistogramVec
+	outages  prometheus.Counter
+	outage   prometheus.Counter // seconds
 	draining atomic.Bool
 }
 
@@ -75,10 +77,23 @@ func New(cfg Config, db Database, c *clients.Service, u *users.Service, t *token
 			Name: "signet_http_request_duration_seconds", Help: "Time taken to answer, by route, method and status.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route", "method", "status"}),
+		outages: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signet_interruptions_total", Help: "Times in which the database, or every replica, was away, seen first by this replica.",
+		}),
+		outage: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signet_interruption_seconds_total", Help: "How long those times were together.",
+		}),
 	}
-	registry.MustRegister(s.duration, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	registry.MustRegister(s.duration, s.outages, s.outage, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&poolCollector{db}, &keyCollector{k})
 	return s
+}
+
+// Interrupted counts a time in which the database, or every replica, was away.
+func (s *Server) Interrupted(i tokens.Interruption) {
+	s.outages.Inc()
+	s.outage.Add(i.Length().Seconds())
+	s.cfg.Activity.Add(activity.Interruptions)
 }
 
 // Public returns the handler of the public listener.

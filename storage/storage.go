@@ -49,6 +49,8 @@ type Store interface {
 	DeleteLoginFailures(ctx context.Context, window time.Duration) (int64, error)
 	// DeleteEvents deletes audit events older than the retention.
 	DeleteEvents(ctx context.Context, retention time.Duration) (int64, error)
+	// DeleteInterruptions deletes interruptions that ended longer ago than the retention.
+	DeleteInterruptions(ctx context.Context, retention time.Duration) (int64, error)
 	// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep.
 	DeleteRetiredKeys(ctx context.Context, keep time.Duration) (int64, error)
 }

@@ -125,8 +125,12 @@ type Store interface {
 	// Rotate moves the session from one sequence number to the next if all that u says of it is true and it can be used.
 	// The event, if any, is written if it did.
 	Rotate(ctx context.Context, u Use, e *audit.Event) (Grant, bool, error)
-	// SessionState returns what a use that Rotate refused is to be judged by; ok is false for an unknown session.
+	// SessionState returns what a use that Rotate refused is to be judged by; ok is false for an unknown session. The window does
+	// not run in interruptions, which begin InterruptionLead before their last heartbeat, nor while the heartbeat is stale.
 	SessionState(ctx context.Context, u Use, window time.Duration) (st State, ok bool, err error)
+	// Beat renews the heartbeat if nobody has in the last second. One that comes more than HeartbeatGap late writes the interruption
+	// down, with the event, whose detail is its length, and returns it: of any number of replicas one does.
+	Beat(ctx context.Context, e audit.Event) (i Interruption, ok bool, err error)
 	// RevokeReused revokes the session if the token with the sequence number u.From is spent and no retry: it is not the
 	// last one used, or was used longer than the window ago. It returns false if that is no longer so.
 	RevokeReused(ctx context.Context, u Use, window time.Duration, e audit.Event) (bool, error)

@@ -12,6 +12,9 @@ import (
 // cleanupInterval is how often the server deletes what has expired, give or take a fifth, so that replicas take turns.
 const cleanupInterval = 10 * time.Minute
 
+// keepInterruptions is longer than any that still bears on a retry: the window, once the service is back.
+const keepInterruptions = 30 * 24 * time.Hour
+
 // cleaned is how many rows a clean-up deleted.
 type cleaned struct {
 	Sessions      int64 `json:"sessions"`
@@ -19,6 +22,7 @@ type cleaned struct {
 	LoginFailures int64 `json:"login_failures"`
 	Events        int64 `json:"audit_events"`
 	Keys          int64 `json:"signing_keys"`
+	Interruptions int64 `json:"interruptions"`
 	Activity      int64 `json:"activity"`
 }
 
@@ -35,6 +39,7 @@ func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 		{&done.LoginFailures, func() (int64, error) { return a.store.DeleteLoginFailures(ctx, time.Duration(a.cfg.LoginWindow)) }},
 		{&done.Events, func() (int64, error) { return a.store.DeleteEvents(ctx, time.Duration(a.cfg.AuditRetention)) }},
 		{&done.Keys, func() (int64, error) { return a.store.DeleteRetiredKeys(ctx, a.keys.Keep()) }},
+		{&done.Interruptions, func() (int64, error) { return a.store.DeleteInterruptions(ctx, keepInterruptions) }},
 		{&done.Activity, func() (int64, error) { return a.store.DeleteActivity(ctx, time.Duration(a.cfg.AuditRetention)) }},
 	} {
 		if *step.rows, err = step.run(); err != nil {
@@ -77,7 +82,7 @@ func cleanupCommand() *cobra.Command {
 			return out.printer(cmd).object(done,
 				[2]string{"sessions", count(done.Sessions)}, [2]string{"revoked access tokens", count(done.Revocations)},
 				[2]string{"login failures", count(done.LoginFailures)}, [2]string{"audit events", count(done.Events)},
-				[2]string{"signing keys", count(done.Keys)}, [2]string{"activity counts", count(done.Activity)})
+				[2]string{"signing keys", count(done.Keys)}, [2]string{"interruptions", count(done.Interruptions)}, [2]string{"activity counts", count(done.Activity)})
 		})
 	})
 	return cmd

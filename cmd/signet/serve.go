@@ -81,6 +81,7 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		}
 		log.InfoContext(ctx, "ready", "issuer", cfg.Issuer, "listen", listeners.Public.Addr().String())
 		working.Go(func() { a.keys.Follow(background) })
+		working.Go(func() { a.tokens.Watch(background, s.Interrupted) })
 		working.Go(func() { a.keepClean(background) })
 		working.Go(func() { counter.Follow(background) })
 	})

@@ -65,6 +65,10 @@ func (s *Console) overview(v *visit) error {
 		{Kind: activity.Reuses, Label: "Reuse alarms", About: "spent refresh tokens that came back", Bad: true},
 	}
 	rows := fill(points, chosen, columns, v.access.Now)
+	var interruptions int64
+	for _, p := range points {
+		interruptions += p.Counts[activity.Interruptions]
+	}
 	counted := false // by anybody, in the last few minutes
 	for _, p := range latest {
 		if n, there := p.Counts[activity.LiveSessions]; there {
@@ -74,6 +78,7 @@ func (s *Console) overview(v *visit) error {
 	return s.show(v, http.StatusOK, "overview", page{Title: "Overview", Section: "Overview", Data: map[string]any{
 		"Periods": periods, "Chosen": chosen, "Axis": chosen.axis, "Columns": columns, "Rows": rows, "Counted": counted,
 		"Quiet": len(points) == 0, "NoClients": onlyConsole(some), "Reuses": columns[4].Number, "Since": chosen.since(),
+		"Interruptions": interruptions,
 	}})
 }
 

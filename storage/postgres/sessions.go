@@ -91,12 +91,24 @@ func (s *Store) SessionState(ctx context.Context, u tokens.Use, window time.Dura
 			s.sequence, coalesce((SELECT username FROM users WHERE id = s.user_id), ''),
 			s.last_used_at, s.idle_expires_at, s.address, s.user_agent
 		FROM sessions s WHERE s.id = @id`,
-		pgx.NamedArgs{"id": [16]byte(u.Session), "digest": u.SecretDigest, "window": window})
+		windowArgs(window, pgx.NamedArgs{"id": [16]byte(u.Session), "digest": u.SecretDigest}))
 }
 
 // inWindow tells whether the last use of the session is a moment ago, so that its repetition is no theft. A window of 0
-// allows none, not even a use that began before that one ended.
-const inWindow = `(@window::interval > '0' AND s.last_used_at > now() - @window::interval)`
+// allows none, not even a use that began before that one ended. The window does not run in interruptions: their time is taken off
+// that since the use. A use shortly before one counts as one in it, for its answer may have been lost. An interruption that is just
+// ending is not written yet, but the heartbeat is stale.
+const inWindow = `(@window::interval > '0' AND s.last_used_at + @window::interval > now() - (
+	SELECT coalesce(sum(i.ended_at - CASE WHEN s.last_used_at >= i.began_at - @lead::interval THEN s.last_used_at ELSE i.began_at END), '0')
+	FROM (SELECT began_at, ended_at FROM interruptions
+		UNION ALL SELECT beat_at, now() FROM heartbeat WHERE beat_at < now() - @gap::interval) i
+	WHERE i.ended_at > s.last_used_at))`
+
+// windowArgs adds the arguments of inWindow to those of a statement.
+func windowArgs(window time.Duration, args pgx.NamedArgs) pgx.NamedArgs {
+	args["window"], args["lead"], args["gap"] = window, tokens.InterruptionLead, tokens.HeartbeatGap
+	return args
+}
 
 func readState(row pgx.CollectableRow) (st tokens.State, err error) {
 	err = row.Scan(&st.UserID, (*[]string)(&st.Scope), &st.Audience, &st.Now, &st.End, &st.ClientID, &st.Genuine, &st.Live, &st.InWindow,
@@ -112,9 +124,9 @@ var revokeReused = recording(`
 
 // RevokeReused implements tokens.Store.
 func (s *Store) RevokeReused(ctx context.Context, u tokens.Use, window time.Duration, e audit.Event) (bool, error) {
-	n, err := s.exec(ctx, revokeReused, with(e, pgx.NamedArgs{
-		"id": [16]byte(u.Session), "client": u.ClientID, "digest": u.SecretDigest, "used": u.From, "window": window,
-	}))
+	n, err := s.exec(ctx, revokeReused, with(e, windowArgs(window, pgx.NamedArgs{
+		"id": [16]byte(u.Session), "client": u.ClientID, "digest": u.SecretDigest, "used": u.From,
+	})))
 	return n > 0, err
 }
 

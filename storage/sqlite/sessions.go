@@ -88,12 +88,24 @@ func (s *Store) SessionState(ctx context.Context, u tokens.Use, window time.Dura
 			s.sequence, coalesce((SELECT username FROM users WHERE id = s.user_id), ''),
 			s.last_used_at, s.idle_expires_at, s.address, s.user_agent
 		FROM sessions s WHERE s.id = @id`,
-		args{"id": u.Session.String(), "digest": u.SecretDigest, "window": window.Microseconds()}))
+		windowArgs(window, args{"id": u.Session.String(), "digest": u.SecretDigest})))
 }
 
 // inWindow tells whether the last use of the session is a moment ago, so that its repetition is no theft. A window of 0
-// allows none, not even a use that began before that one ended.
-const inWindow = `(@window > 0 AND s.last_used_at > @now - @window)`
+// allows none, not even a use that began before that one ended. The window does not run in interruptions: their time is taken off
+// that since the use. A use shortly before one counts as one in it, for its answer may have been lost. An interruption that is just
+// ending is not written yet, but the heartbeat is stale.
+const inWindow = `(@window > 0 AND s.last_used_at + @window > @now - (
+	SELECT coalesce(sum(i.ended_at - CASE WHEN s.last_used_at >= i.began_at - @lead THEN s.last_used_at ELSE i.began_at END), 0)
+	FROM (SELECT began_at, ended_at FROM interruptions
+		UNION ALL SELECT beat_at, @now FROM heartbeat WHERE beat_at < @now - @gap) i
+	WHERE i.ended_at > s.last_used_at))`
+
+// windowArgs adds the arguments of inWindow to those of a statement.
+func windowArgs(window time.Duration, a args) args {
+	a["window"], a["lead"], a["gap"] = window.Microseconds(), tokens.InterruptionLead.Microseconds(), tokens.HeartbeatGap.Microseconds()
+	return a
+}
 
 func readState(row *sql.Rows) (st tokens.State, err error) {
 	err = row.Scan(&st.UserID, fromList((*[]string)(&st.Scope)), fromList(&st.Audience), moment{&st.Now}, moment{&st.End},
@@ -109,10 +121,7 @@ func (s *Store) RevokeReused(ctx context.Context, u tokens.Use, window time.Dura
 		WHERE s.id = @id AND s.client_id = @client AND s.secret_digest = @digest AND s.revoked_at IS NULL
 			AND (s.sequence > @used + 1 OR s.sequence = @used + 1 AND NOT `+inWindow+`)
 		RETURNING id`,
-		args{
-			"id": u.Session.String(), "client": u.ClientID, "digest": u.SecretDigest, "used": u.From,
-			"window": window.Microseconds(),
-		}, e)
+		windowArgs(window, args{"id": u.Session.String(), "client": u.ClientID, "digest": u.SecretDigest, "used": u.From}), e)
 	return revoked, err
 }
 
