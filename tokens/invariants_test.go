@@ -581,6 +581,44 @@ func TestNoTokenSurvivesARevocation(t *testing.T) {
 	})
 }
 
+// An answer that was lost in an outage logs nobody out, however long the outage was, and whoever is asked first after it; the
+// window that follows is as long as any, and a use that was answered long before is theft as ever.
+func TestOutageLogsNobodyOut(t *testing.T) {
+	onEach(t, func(t *testing.T, x *fixture) {
+		other := x.open(t, x.secret, retryWindow)
+		beat := func(r replica) {
+			t.Helper()
+			_, _, err := r.store.Beat(t.Context(), audit.New(audit.ServiceInterrupted, home))
+			check(t, err)
+		}
+		beat(x.replica)
+		for name, back := range map[string]func(){
+			"before the first heartbeat": func() {},
+			"after it":                   func() { beat(other) },
+		} {
+			lost, stolen := x.login(t).RefreshToken, x.login(t).RefreshToken
+			x.refresh(t, x.replica, stolen, tokens.Rotated)
+			x.Age(t, retryWindow+time.Minute)
+			beat(x.replica)
+			x.Exec(t, `DELETE FROM interruptions`) // that was no outage
+			answer := x.refresh(t, x.replica, lost, tokens.Rotated)
+			x.Age(t, 20*time.Hour)
+			back()
+			again := x.refresh(t, other, lost, tokens.Retried)
+			if again.RefreshToken != answer.RefreshToken {
+				t.Errorf("%s: the retry has another successor", name)
+			}
+			x.wantActive(t, name+": the successor", again.RefreshToken, true)
+			x.refresh(t, other, stolen, tokens.Reused)
+			beat(x.replica)
+			x.Age(t, retryWindow+time.Minute)
+			x.Exec(t, `DELETE FROM heartbeat`) // nor was that
+			beat(x.replica)
+			x.refresh(t, other, lost, tokens.Reused)
+		}
+	})
+}
+
 // A narrower scope is the access token's alone, and a wider one leaves the refresh token as it is.
 func TestScopeOfARefresh(t *testing.T) {
 	onEach(t, func(t *testing.T, x *fixture) {

@@ -66,6 +66,9 @@ func TestRotation(t *testing.T) {
 				"back up":        func(r *rapid.T) { m.backUp(m.session(r)) },
 				"restore":        func(r *rapid.T) { m.restore(r, m.session(r)) },
 				"lose commits":   m.loseCommits,
+				"outage":         m.outage,
+				"lose an answer": m.loseAnswer,
+				"heartbeat":      m.beat,
 				"restart":        m.restart,
 			})
 			m.compareAll(r)
@@ -106,16 +109,23 @@ func (d *backDoor) exec(statement string, args ...any) {
 	check(d.t, err)
 }
 
-// age makes the sessions, and their backups, older.
+// age makes the sessions, and their backups, older, and what was written down of interruptions. The heartbeat stays as it is.
 func (d *backDoor) age(by time.Duration) {
-	amount := fmt.Sprintf("interval '%d microseconds'", by.Microseconds())
-	if d.sqlite {
-		amount = strconv.FormatInt(by.Microseconds(), 10)
-	}
+	amount := d.span(by)
 	for _, table := range []string{"sessions", "saved"} {
 		d.exec(strings.ReplaceAll("UPDATE "+table+` SET created_at = created_at - @, expires_at = expires_at - @, last_used_at = last_used_at - @,
 			idle_expires_at = idle_expires_at - @, revoked_at = revoked_at - @`, "@", amount))
 	}
+	d.exec(strings.ReplaceAll(`UPDATE interruptions SET began_at = began_at - @, ended_at = ended_at - @`, "@", amount))
+}
+
+// span is a length of time as the database writes it.
+func (d *backDoor) span(by time.Duration) string {
+	amount := fmt.Sprintf("interval '%d microseconds'", by.Microseconds())
+	if d.sqlite {
+		amount = strconv.FormatInt(by.Microseconds(), 10)
+	}
+	return amount
 }
 
 // modelSession is all that decides what becomes of a session.
@@ -164,6 +174,9 @@ type machine struct {
 	mUsers   [2]principal
 	mClients [2]principal
 	sessions []*granted
+
+	lastBeat      time.Duration // on the model's clock
+	interruptions [][2]time.Duration
 }
 
 func newMachine(t *testing.T, x *fixture, db *backDoor, replicas *[2]replica) *machine {
@@ -172,12 +185,13 @@ func newMachine(t *testing.T, x *fixture, db *backDoor, replicas *[2]replica) *m
 		m.userIDs[i] = addUser(t, m.replicas[0].store).ID
 		m.clients[i] = addClient(t, m.replicas[0])
 	}
+	m.beatNow()
 	return m
 }
 
 // empty deletes what a check has left.
 func (m *machine) empty() {
-	for _, table := range []string{"sessions", "saved", "users", "clients", "audit_events", "revoked_access_tokens"} {
+	for _, table := range []string{"sessions", "saved", "users", "clients", "audit_events", "revoked_access_tokens", "heartbeat", "interruptions"} {
 		m.db.exec("DELETE FROM " + table)
 	}
 }
@@ -219,7 +233,7 @@ func (m *machine) judge(s *granted, sequence int64, client int, widened bool, ad
 		return tokens.Rejected, tokens.ErrInvalidGrant
 	}
 	spent := sequence < s.sequence
-	retry := sequence+1 == s.sequence && m.now-s.lastUsed < retryWindow
+	retry := sequence+1 == s.sequence && m.awake(s.lastUsed) < retryWindow
 	switch {
 	case spent && !retry:
 		s.revoked = true
@@ -240,6 +254,79 @@ func (m *machine) judge(s *granted, sequence int64, client int, widened bool, ad
 	}
 	s.sequence, s.lastUsed, s.idleEnd, s.address = sequence+1, m.now, m.now+refreshTTL, address
 	return outcome, nil
+}
+
+// awake is for how long since then somebody was there to answer a retry.
+func (m *machine) awake(since time.Duration) time.Duration {
+	elapsed := m.now - since
+	interruptions := m.interruptions
+	if m.now-m.lastBeat > tokens.HeartbeatGap {
+		interruptions = append(slices.Clone(interruptions), [2]time.Duration{m.lastBeat, m.now})
+	}
+	for _, i := range interruptions {
+		switch began, ended := i[0], i[1]; {
+		case ended <= since:
+		case since >= began-tokens.InterruptionLead:
+			elapsed -= ended - since
+		default:
+			elapsed -= ended - began
+		}
+	}
+	return elapsed
+}
+
+// outage lets time pass in which nobody is there: the database is away, or both replicas. What comes next may come before the
+// first heartbeat after it, or after.
+func (m *machine) outage(r *rapid.T) {
+	m.asleep(rapid.SampledFrom([]time.Duration{5 * time.Second, time.Minute, time.Hour, 20 * time.Hour}).Draw(r, "length"))
+	if rapid.Bool().Draw(r, "heartbeat") {
+		m.beat(r)
+	}
+}
+
+func (m *machine) asleep(d time.Duration) {
+	m.db.age(d)
+	m.db.exec("UPDATE heartbeat SET beat_at = beat_at - " + m.db.span(d))
+	m.now += d
+}
+
+// beat is a heartbeat, of either replica.
+func (m *machine) beat(r *rapid.T) { m.beatBy(m.replica(r)) }
+
+func (m *machine) beatNow() { m.beatBy(m.replicas[0]) }
+
+func (m *machine) beatBy(rep replica) {
+	_, interrupted, err := rep.store.Beat(context.Background(), audit.New(audit.ServiceInterrupted, home))
+	check(m.t, err)
+	if late := m.now-m.lastBeat > tokens.HeartbeatGap; late != interrupted {
+		m.t.Errorf("a heartbeat after %s: an interruption: %v", m.now-m.lastBeat, interrupted)
+	}
+	if interrupted {
+		m.interruptions = append(m.interruptions, [2]time.Duration{m.lastBeat, m.now})
+	}
+	m.lastBeat = m.now
+}
+
+// loseAnswer is an outage that swallows the answer to a use, however long it is. Nobody is logged out by that: the same token gets
+// the same successor (invariant 8).
+func (m *machine) loseAnswer(r *rapid.T) {
+	p := m.current(r)
+	client, usable := p.client, m.usable(p.granted)
+	m.use(r, p)
+	m.asleep(rapid.SampledFrom([]time.Duration{5 * time.Second, time.Hour, 20 * time.Hour}).Draw(r, "length"))
+	if rapid.Bool().Draw(r, "heartbeat") {
+		m.beat(r)
+	}
+	if !usable || !m.usable(p.granted) || p.granted.sequence != p.sequence+1 {
+		return // another client's use, or it ended
+	}
+	_, outcome, err := m.replica(r).tokens.Refresh(context.Background(), &m.clients[client], p.refresh[p.sequence], nil, nil, home)
+	if outcome != tokens.Retried || err != nil {
+		r.Fatalf("a use whose answer was lost in an outage, repeated: %s, %v", outcome, err)
+	}
+	if p.granted.address != home.Address {
+		p.events[audit.RefreshTokenRetriedElsewhere]++
+	}
 }
 
 // session draws one of the sessions.
@@ -404,9 +491,12 @@ func (m *machine) switchClient(r *rapid.T) {
 	check(m.t, err)
 }
 
+// age lets time pass in which the heartbeat is renewed.
 func (m *machine) age(d time.Duration) {
+	m.beatNow()
 	m.db.age(d)
 	m.now += d
+	m.lastBeat = m.now
 }
 
 func (m *machine) backUp(s *granted) {
@@ -438,6 +528,9 @@ func (m *machine) loseCommits(r *rapid.T) {
 
 // compare introspects, after every step, tokens of one of the sessions.
 func (m *machine) compare(r *rapid.T) {
+	if m.now-m.lastBeat <= tokens.HeartbeatGap { // the time that the steps themselves take is no outage
+		m.db.exec("UPDATE heartbeat SET beat_at = " + map[bool]string{true: "CAST(unixepoch('subsec') * 1e6 AS INTEGER)", false: "now()"}[m.db.sqlite])
+	}
 	if len(m.sessions) > 0 {
 		m.compareSession(r, m.session(r))
 	}
