@@ -24,8 +24,9 @@ help: ## List what there is to make
 dev: ## Run Signet with a demo client and user; nothing to set up
 	$(GO) run ./cmd/signet dev
 
-test: ## Run all tests; finds or installs PostgreSQL, Chromium, Node and PyJWT (PKGS, RACE, TESTFLAGS)
+test: ## Run all tests; finds or installs PostgreSQL, PgBouncer, Chromium, Node and PyJWT (PKGS, RACE, TESTFLAGS)
 	@scripts/need postgres
+	@scripts/need pgbouncer
 	@scripts/need chromium
 	@if $(GO) list $(PKGS) | grep -q '/docs/examples$$'; then scripts/need node && scripts/need pyjwt; fi
 	@race='$(RACE)'; \

@@ -59,7 +59,8 @@ func Listen(ctx context.Context, public, management, certFile, keyFile string) (
 	return l, nil
 }
 
-// Serve answers requests until ctx ends, then stops accepting, lets the requests in flight finish, and returns.
+// Serve answers requests until ctx ends, and for the drain delay after that, so that load balancers notice that it is to stop. Then it
+// stops accepting, lets the requests in flight finish, and returns. There is no delay where the context's cause is an error.
 func (s *Server) Serve(ctx context.Context, l Listeners, public, management http.Handler) error {
 	errorLog := slog.NewLogLogger(s.log.Handler(), slog.LevelDebug) // what strangers send is no error of ours
 	newServer := func(h http.Handler) *http.Server {
@@ -88,6 +89,12 @@ func (s *Server) Serve(ctx context.Context, l Listeners, public, management http
 	case err = <-failed:
 	}
 	s.draining.Store(true)
+	if err == nil && errors.Is(context.Cause(ctx), context.Canceled) {
+		select {
+		case <-time.After(s.cfg.DrainDelay):
+		case err = <-failed:
+		}
+	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	// The management listener goes last: it tells, as long as there is something to tell.

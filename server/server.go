@@ -34,6 +34,8 @@ type Config struct {
 	CORSOrigins    []string       // browser origins that may call /token and /revoke
 	CookieDomain   string         // of the cookie with a browser session's access token; empty: the issuer's host alone
 
+	DrainDelay time.Duration // how long requests are still taken after the order to stop
+
 	Activity *activity.Counter // is told what happens; may be nil
 }
 
@@ -174,12 +176,19 @@ func (s *Server) router() *gin.Engine {
 	if err := r.SetTrustedProxies(trusted); err != nil {
 		panic(err) // only for what is not a prefix
 	}
-	r.Use(request.Handle(s.log, s.observe))
+	r.Use(request.Handle(s.log, s.observe), s.letGo)
 	r.NoRoute(notFound)
 	r.NoMethod(func(c *gin.Context) { // the router has set Allow
 		oauth.WriteError(c.Writer, http.StatusMethodNotAllowed, "invalid_request", "this path takes another method")
 	})
 	return r
+}
+
+// letGo has clients open another connection for their next request once the server is to stop: a load balancer's goes elsewhere.
+func (s *Server) letGo(c *gin.Context) {
+	if s.draining.Load() {
+		c.Header("Connection", "close")
+	}
 }
 
 func notFound(c *gin.Context) {

@@ -32,6 +32,7 @@ type app struct {
 
 // newApp wires the services. Postgres is not connected to yet. The tracer may be nil.
 func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryTracer) (*app, error) {
+	slog.SetDefault(log) // for what has none of its own to say something in
 	if err := cfg.needSecret(); err != nil {
 		return nil, err
 	}

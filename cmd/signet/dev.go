@@ -31,6 +31,7 @@ func devCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			cfg.DrainDelay = 0 // nobody balances load between demos
 			out := cmd.OutOrStdout()
 			if !cfg.embedded() {
 				fmt.Fprintln(out, "signet dev uses the embedded database; the configured one is left alone. (signet serve uses that.)")

@@ -27,6 +27,7 @@ func main() {
 func execute() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err := newRoot().ExecuteContext(ctx)
 	var failed failure
 	switch {
@@ -76,7 +77,29 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), secretCommand(), healthcheckCommand(), cleanupCommand(),
 		clientCommand(), userCommand(), sessionCommand(), keyCommand(), auditCommand(), versionCommand())
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			needShell(c)
+		}
+	}
 	return root
+}
+
+// needShell makes the library's completion command one that has to be told a shell that it knows.
+func needShell(completion *cobra.Command) {
+	var shells []string
+	for _, c := range completion.Commands() {
+		shells = append(shells, c.Name())
+	}
+	completion.Use, completion.Args = "completion SHELL", cobra.ArbitraryArgs
+	completion.RunE = func(_ *cobra.Command, args []string) error {
+		given := "none is given"
+		if len(args) > 0 {
+			given = fmt.Sprintf("%q is none of them", args[0])
+		}
+		return fmt.Errorf("signet completion needs a shell: %s; %s", strings.Join(shells, ", "), given)
+	}
 }
 
 // group returns a command that only holds others. Its name may be written in the plural.

@@ -88,7 +88,7 @@ type installation struct {
 // install makes an installation on the database, "" for the embedded one.
 func install(t testing.TB, database string, env ...string) installation {
 	t.Helper()
-	in := installation{t.TempDir(), []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "SIGNET_MANAGEMENT_LISTEN="}}
+	in := installation{t.TempDir(), []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "SIGNET_MANAGEMENT_LISTEN=", "SIGNET_DRAIN_DELAY=0"}}
 	if database != "" {
 		in.env = append(in.env, "SIGNET_DATABASE_URL="+database, "SIGNET_SECRET="+keys.NewSecret())
 	}

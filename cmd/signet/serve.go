@@ -28,7 +28,7 @@ import (
 func serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "serve", Short: "Run the server", Args: cobra.NoArgs,
-		Long: "Run the server, until SIGTERM or an interrupt: then requests in flight are finished first.\n\n" + settingsHelp(),
+		Long: "Run the server, until SIGTERM or an interrupt: then it goes on for SIGNET_DRAIN_DELAY while /readyz says 503, and requests in\nflight are finished. A second signal ends it at once.\n\n" + settingsHelp(),
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
 			if err != nil {
@@ -57,7 +57,10 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	}
 	defer a.store.Close()
 	counter := activity.NewCounter(a.store, log)
-	s := server.New(server.Config{TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins, CookieDomain: cfg.CookieDomain, Activity: counter},
+	s := server.New(server.Config{
+		TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins, CookieDomain: cfg.CookieDomain,
+		DrainDelay: time.Duration(cfg.DrainDelay), Activity: counter,
+	},
 		a.store, a.clients, a.users, a.tokens, a.keys, log)
 	listeners, err := server.Listen(ctx, cfg.Listen, cfg.ManagementListen, cfg.TLSCert, cfg.TLSKey)
 	if err != nil {

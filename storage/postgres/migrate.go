@@ -64,6 +64,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		if have, want, schemaErr := s.Schema(ctx); schemaErr == nil && have >= want {
 			return nil
 		}
+		s.pooler.interferes(ctx, s.pool, err)
 		if try == 5 || ctx.Err() != nil {
 			return fmt.Errorf("cannot bring the schema up to date: %w", err)
 		}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,6 +37,7 @@ const (
 // Store implements the stores of the domain packages on one PostgreSQL database.
 type Store struct {
 	pool      *pgxpool.Pool
+	pooler    *pooler
 	rotations *gatherer[tokens.Grant]
 	questions *gatherer[string]
 }
@@ -59,11 +62,13 @@ func Open(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (*Sto
 		cfg.ConnConfig.RuntimeParams["application_name"] = "signet"
 	}
 	cfg.ConnConfig.Tracer = tracer
+	p := &pooler{chosen: strings.Contains(databaseURL, "default_query_exec_mode")}
+	cfg.BeforeConnect = p.beforeConnect
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &Store{pool: pool, rotations: newGatherer(pool, true, readGrant), questions: newGatherer(pool, false, readText)}, nil
+	return &Store{pool: pool, pooler: p, rotations: newGatherer(pool, true, readGrant), questions: newGatherer(pool, false, readText)}, nil
 }
 
 // Close waits for connections in use and closes the pool.
@@ -101,7 +106,7 @@ func run[T any](ctx context.Context, s *Store, repeatable bool, f func(ctx conte
 		if err != nil && lostConnection(err) {
 			s.pool.Reset() // where one connection broke, a restart or a failover has broken them all
 		}
-		if err == nil || try == tries || ctx.Err() != nil || !(lostRace(err) || pgconn.SafeToRetry(err) || repeatable && lostConnection(err)) {
+		if err == nil || try == tries || ctx.Err() != nil || !(s.pooler.interferes(ctx, s.pool, err) || lostRace(err) || pgconn.SafeToRetry(err) || repeatable && lostConnection(err)) {
 			return v, err
 		}
 		pause := time.Duration(1+rand.IntN(10*try*try)) * time.Millisecond //nolint:gosec // jitter
@@ -111,6 +116,35 @@ func run[T any](ctx context.Context, s *Store, repeatable bool, f func(ctx conte
 		case <-time.After(pause):
 		}
 	}
+}
+
+// pooler is what is known of a pooler between here and the server. One in transaction mode gives each transaction to any of its
+// connections, whose prepared statements are not those of this one's.
+type pooler struct {
+	chosen   bool // the URL says how statements are sent
+	describe atomic.Bool
+}
+
+// beforeConnect has new connections describe statements, where that was found necessary, rather than prepare them.
+func (p *pooler) beforeConnect(_ context.Context, cfg *pgx.ConnConfig) error {
+	if p.describe.Load() {
+		cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	return nil
+}
+
+// interferes tells whether the statement failed, before it did anything, for a pooler's sake, and sees to it that those to come do
+// not: a prepared statement was there already, or was not there.
+func (p *pooler) interferes(ctx context.Context, pool *pgxpool.Pool, err error) bool {
+	var pgErr *pgconn.PgError
+	if p.chosen || !errors.As(err, &pgErr) || pgErr.Code != "42P05" && pgErr.Code != "26000" {
+		return false
+	}
+	if !p.describe.Swap(true) {
+		slog.InfoContext(ctx, "a pooler shares out the database's connections: statements are described from now on, not prepared")
+	}
+	pool.Reset()
+	return true
 }
 
 // lostRace tells whether the transaction was rolled back for another one's sake (serialization failure, deadlock).
