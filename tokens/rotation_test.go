@@ -324,7 +324,7 @@ func (m *machine) loseAnswer(r *rapid.T) {
 	if outcome != tokens.Retried || err != nil {
 		r.Fatalf("a use whose answer was lost in an outage, repeated: %s, %v", outcome, err)
 	}
-	if p.granted.address != home.Address {
+	if p.address != home.Address {
 		p.events[audit.RefreshTokenRetriedElsewhere]++
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -212,7 +213,12 @@ func TestRollingRestart(t *testing.T) {
 	front.Addr = fmt.Sprintf("127.0.0.1:%d", port)
 	served := make(chan error, 1)
 	go func() { served <- front.ListenAndServe() }()
-	defer func() { _ = front.Close(); <-served }()
+	defer func() {
+		_ = front.Close()
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	}()
 	eventually(t, "the balancer listens", patience, func() bool {
 		res, err := web.Get("http://" + front.Addr + "/livez")
 		if err == nil {
@@ -377,7 +383,7 @@ func pgBouncer(t *testing.T, database string) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	check(t, os.Chmod(dir, 0o755)) //nolint:gosec // it runs as another user, and finds no secret here
 	password, _ := u.User.Password()
-	check(t, os.WriteFile(filepath.Join(dir, "users"), fmt.Appendf(nil, "%q %q\n", u.User.Username(), password), 0o644)) //nolint:gosec // likewise
+	check(t, os.WriteFile(filepath.Join(dir, "users"), fmt.Appendf(nil, "%q %q\n", u.User.Username(), password), 0o644))
 	name := strings.TrimPrefix(u.Path, "/")
 	check(t, os.WriteFile(filepath.Join(dir, "ini"), fmt.Appendf(nil, `[databases]
 %s = host=%s port=%s dbname=%s
@@ -391,7 +397,7 @@ pool_mode = transaction
 default_pool_size = 2
 max_client_conn = 200
 ignore_startup_parameters = extra_float_digits
-`, name, u.Hostname(), u.Port(), name, port, filepath.Join(dir, "users")), 0o644)) //nolint:gosec // likewise
+`, name, u.Hostname(), u.Port(), name, port, filepath.Join(dir, "users")), 0o644))
 	startPgBouncer(t, filepath.Join(dir, "ini"))
 	u.Host = fmt.Sprintf("127.0.0.1:%d", port)
 	eventually(t, "PgBouncer answers", patience, func() bool {

@@ -82,7 +82,7 @@ func TestInterruptionIsRecordedOnce(t *testing.T) {
 		w.Age(t, time.Minute)
 		replicas := make([]storage.Store, 10)
 		for i := range replicas {
-			replicas[i] = w.Backend.Open(t)
+			replicas[i] = w.Open(t)
 		}
 		var seen atomic.Int64
 		var working sync.WaitGroup
