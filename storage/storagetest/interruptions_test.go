@@ -123,7 +123,7 @@ func TestRetryWindowInInterruptions(t *testing.T) {
 		"the rest of the window is good after it": {func(t *testing.T, w *world) {
 			w.alive(t, 6*time.Second)
 			w.outage(t, time.Minute)
-			w.alive(t, 4*time.Second)
+			w.alive(t, 2*time.Second)
 		}, window, true},
 		"and not more than the rest": {func(t *testing.T, w *world) {
 			w.alive(t, 6*time.Second)
