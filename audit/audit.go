@@ -26,6 +26,11 @@ const (
 	RefreshTokenRetriedElsewhere Type = "refresh_token.retried_elsewhere"
 	RefreshTokenCaughtUp         Type = "refresh_token.caught_up"
 	AccessTokenRevoked           Type = "access_token.revoked"
+	LoginSucceeded               Type = "login.succeeded" // by browser
+	Logout                       Type = "logout"          // likewise
+	CodeReused                   Type = "authorization_code.reused"
+	ConsentGranted               Type = "consent.granted"
+	ConsentWithdrawn             Type = "consent.withdrawn"
 )
 
 // The events of administration.
@@ -36,6 +41,9 @@ const (
 	ClientDisabled      Type = "client.disabled"
 	ClientEnabled       Type = "client.enabled"
 	ClientSecretRotated Type = "client.secret_rotated"
+
+	ScopeUpdated Type = "scope.updated"
+	ScopeDeleted Type = "scope.deleted"
 
 	UserCreated         Type = "user.created"
 	UserUpdated         Type = "user.updated"
@@ -53,10 +61,11 @@ const (
 
 // Types lists every event type, in the order in which a reader would look for one.
 var Types = []Type{
-	LoginFailed, LoginThrottled,
+	LoginSucceeded, LoginFailed, LoginThrottled, Logout,
+	ConsentGranted, ConsentWithdrawn, CodeReused,
 	SessionCreated, SessionRevoked,
 	RefreshTokenReused, RefreshTokenRetriedElsewhere, RefreshTokenCaughtUp, AccessTokenRevoked,
-	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated,
+	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated, ScopeUpdated, ScopeDeleted,
 	UserCreated, UserUpdated, UserDeleted, UserDisabled, UserEnabled, UserPasswordChanged, UserLoggedOut,
 	KeyCreated, KeyRotated, ServiceInterrupted,
 }
@@ -100,7 +109,7 @@ func (e Event) Log(ctx context.Context, log *slog.Logger) {
 		}
 	}
 	level := slog.LevelInfo
-	if e.Type == RefreshTokenReused || e.Type == LoginThrottled || e.Type == ServiceInterrupted {
+	if e.Type == RefreshTokenReused || e.Type == CodeReused || e.Type == LoginThrottled || e.Type == ServiceInterrupted {
 		level = slog.LevelWarn
 	}
 	log.LogAttrs(ctx, level, "security event", attrs...)

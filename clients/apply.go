@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"strings"
 
 	"signet/audit"
 )
@@ -26,8 +27,7 @@ func (s *Service) Apply(ctx context.Context, c Client, o audit.Origin) (Applied,
 	if c.Secret != "" {
 		return Applied{}, errGivenSecret
 	}
-	c.setDefaults()
-	if err := c.Validate(); err != nil {
+	if err := s.complete(&c); err != nil {
 		return Applied{}, err
 	}
 	for {
@@ -70,8 +70,8 @@ func differences(a, b Client) ([]string, error) {
 		}
 	}
 	names := []string{}
-	for f := range reflect.TypeFor[wire]().Fields() {
-		name := f.Tag.Get("json")
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[wire]()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if !reflect.DeepEqual(members[0][name], members[1][name]) {
 			names = append(names, name)
 		}

@@ -2,13 +2,13 @@ package clients
 
 import (
 	"fmt"
-	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"signet/keys"
 )
 
 // Grant is a way to obtain a token (RFC 6749 section 1.3).
@@ -16,13 +16,14 @@ type Grant string
 
 // The grants that the server knows.
 const (
+	AuthorizationCode Grant = "authorization_code"
 	Password          Grant = "password"
 	RefreshToken      Grant = "refresh_token"
 	ClientCredentials Grant = "client_credentials"
 )
 
 // Grants lists the grants that the server knows.
-var Grants = []Grant{Password, RefreshToken, ClientCredentials}
+var Grants = []Grant{AuthorizationCode, Password, RefreshToken, ClientCredentials}
 
 // AuthMethod is how a client authenticates at the token endpoint (RFC 7591 section 2).
 type AuthMethod string
@@ -37,6 +38,21 @@ const (
 // AuthMethods lists the client authentication methods.
 var AuthMethods = []AuthMethod{SecretBasic, SecretPost, None}
 
+// ApplicationType is where a client runs (OpenID Connect Registration section 2). It decides what redirect URIs it may have.
+type ApplicationType string
+
+// The application types.
+const (
+	Web    ApplicationType = "web"    // on a server, or in a browser
+	Native ApplicationType = "native" // installed on a device (RFC 8252)
+)
+
+// ApplicationTypes lists the application types, the default first.
+var ApplicationTypes = []ApplicationType{Web, Native}
+
+// IDTokenAlgs lists what ID tokens may be signed with: all but HS256, for which each client would need the secret.
+var IDTokenAlgs = slices.DeleteFunc(slices.Clone(keys.Algorithms), func(a keys.Algorithm) bool { return a == keys.HS256 })
+
 // Client is a registered client application.
 type Client struct {
 	ID             string
@@ -50,6 +66,22 @@ type Client struct {
 	ResourceServer bool // may introspect access tokens for its audience
 	Disabled       bool
 	CreatedAt      time.Time
+
+	// What users are told of it, and how it logs them in. The database keeps all of this in one column; see Details.
+	ApplicationType                  ApplicationType
+	OptionalPKCE                     bool // it may leave out the challenge; see NeedsPKCE
+	SkipConsent                      bool // a first-party app: nobody is asked whether it may
+	ClientURI, LogoURI               string
+	PolicyURI, TOSURI                string
+	Contacts                         []string
+	PostLogoutRedirectURIs           []string
+	BackchannelLogoutURI             string
+	BackchannelLogoutSessionRequired bool
+	IDTokenAlg                       keys.Algorithm
+	DefaultMaxAge                    *time.Duration // whole seconds; nil: a login is good however old it is
+	RequireAuthTime                  bool
+	AccessTTL, RefreshTTL            time.Duration // whole seconds; zero: the server's
+	SessionTTL                       time.Duration // likewise
 
 	// Version is raised by every change.
 	Version int64
@@ -68,6 +100,9 @@ func (c *Client) Public() bool { return c.AuthMethod == None }
 
 // May tells whether the client is registered for the grant.
 func (c *Client) May(g Grant) bool { return slices.Contains(c.Grants, g) }
+
+// NeedsPKCE tells whether each of its authorization requests has to have a challenge (RFC 7636).
+func (c *Client) NeedsPKCE() bool { return c.Public() || !c.OptionalPKCE }
 
 // FieldError says which member of a client's metadata cannot be, and why.
 type FieldError struct {
@@ -103,7 +138,7 @@ func (c *Client) Validate() error {
 	if !ValidID(c.ID) {
 		return invalid("client_id", "must be 1 to %d visible ASCII characters", maxIDLength)
 	}
-	if n := utf8.RuneCountInString(c.Name); n < 1 || n > maxNameLength || !utf8.ValidString(c.Name) || strings.ContainsFunc(c.Name, unicode.IsControl) {
+	if !isLine(c.Name, maxNameLength) {
 		return invalid("client_name", "must be 1 to %d characters, none of them control characters", maxNameLength)
 	}
 	if !slices.Contains(AuthMethods, c.AuthMethod) {
@@ -120,7 +155,62 @@ func (c *Client) Validate() error {
 	if c.Public() && c.ResourceServer {
 		return invalid("resource_server", "a resource server needs a secret to introspect with, and this client is public")
 	}
+	if c.May(AuthorizationCode) && len(c.RedirectURIs) == 0 {
+		return invalid("redirect_uris", "the grant authorization_code needs at least one: it is where users are sent back to")
+	}
+	if err := c.validateLogin(); err != nil {
+		return err
+	}
 	return c.validateReach()
+}
+
+// validateLogin checks how the client logs users in, and what they are told of it.
+func (c *Client) validateLogin() error {
+	if !slices.Contains(ApplicationTypes, c.ApplicationType) {
+		return invalid("application_type", "%q is unknown; allowed: %s", c.ApplicationType, join(ApplicationTypes))
+	}
+	if c.Public() && c.OptionalPKCE {
+		return invalid("require_pkce", "must be true: a public client has nothing but PKCE to prove itself by")
+	}
+	if !slices.Contains(IDTokenAlgs, c.IDTokenAlg) {
+		return invalid("id_token_signed_response_alg", "%q cannot be; allowed: %s", c.IDTokenAlg, join(IDTokenAlgs))
+	}
+	if c.DefaultMaxAge != nil && !validMaxAge(*c.DefaultMaxAge) {
+		return invalid("default_max_age", "must be 0 to %d whole seconds", maxTTL/time.Second)
+	}
+	for _, ttl := range []struct {
+		field string
+		value time.Duration
+	}{{"access_token_ttl", c.AccessTTL}, {"refresh_token_ttl", c.RefreshTTL}, {"session_ttl", c.SessionTTL}} {
+		if ttl.value != 0 && !validTTL(ttl.value) {
+			return invalid(ttl.field, "%v", errTTL)
+		}
+	}
+	for _, uri := range []struct{ field, value string }{
+		{"client_uri", c.ClientURI}, {"logo_uri", c.LogoURI}, {"policy_uri", c.PolicyURI}, {"tos_uri", c.TOSURI},
+	} {
+		if uri.value == "" {
+			continue
+		}
+		if problem := checkPageURI(uri.value); problem != "" {
+			return invalid(uri.field, "%q %s", uri.value, problem)
+		}
+	}
+	if c.BackchannelLogoutURI != "" {
+		if problem := checkBackchannelURI(c.BackchannelLogoutURI); problem != "" {
+			return invalid("backchannel_logout_uri", "%q %s", c.BackchannelLogoutURI, problem)
+		}
+	}
+	return nil
+}
+
+// isLine tells whether s is text that may stand in a line of a page: without control characters, and without those that turn
+// the writing direction, by which a name can be made to look like another.
+func isLine(s string, most int) bool {
+	n := utf8.RuneCountInString(s)
+	return n >= 1 && n <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.In(r, unicode.Cc, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
+	})
 }
 
 // What of the metadata goes into each access token is bounded, in bytes: headers have to hold it, and browsers take no cookie
@@ -146,7 +236,9 @@ func (c *Client) validateReach() error {
 		check  func(string) string
 	}{
 		{"audience", c.Audience, checkAudience},
-		{"redirect_uris", c.RedirectURIs, checkRedirectURI},
+		{"redirect_uris", c.RedirectURIs, c.checkRedirectURI},
+		{"post_logout_redirect_uris", c.PostLogoutRedirectURIs, c.checkReturnURI},
+		{"contacts", c.Contacts, checkContact},
 		{"browser_origins", c.BrowserOrigins, CheckOrigin},
 	} {
 		if len(list.values) > maxListLength {
@@ -177,43 +269,4 @@ func join[T ~string](list []T) string {
 		words[i] = string(v)
 	}
 	return strings.Join(words, ", ")
-}
-
-// checkAudience wants an absolute URI without a fragment (RFC 8707 section 2).
-func checkAudience(s string) string {
-	if u, err := url.Parse(s); err != nil || !u.IsAbs() || strings.ContainsAny(s, "# ") || u.Opaque == "" && u.Host == "" && u.Path == "" {
-		return "must be an absolute URI without a fragment"
-	}
-	return ""
-}
-
-// checkRedirectURI wants an exact https URI, or http on loopback (RFC 9700 sections 2.1 and 4.1).
-func checkRedirectURI(s string) string {
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.User != nil || strings.ContainsAny(s, "#* \\") || !httpsOrLoopback(u) {
-		return "must be an https URI, or http on a loopback address, without fragment, user or wildcard"
-	}
-	return ""
-}
-
-// CheckOrigin tells what is wrong with s as an origin, or nothing: it wants what browsers send as Origin (RFC 6454 section 6.2): scheme, host and port, nothing more.
-func CheckOrigin(s string) string {
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || s != u.Scheme+"://"+u.Host || s != strings.ToLower(s) || strings.ContainsAny(s, "* \\") || !httpsOrLoopback(u) {
-		return "must be an origin such as https://app.example.com: https, or http on a loopback address, in lower case and without path"
-	}
-	return ""
-}
-
-func httpsOrLoopback(u *url.URL) bool {
-	return u.Scheme == "https" || u.Scheme == "http" && Loopback(u.Hostname())
-}
-
-// Loopback tells whether host names this machine: localhost or a loopback address.
-func Loopback(host string) bool {
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }

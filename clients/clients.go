@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -20,10 +21,12 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"signet/audit"
+	"signet/keys"
 )
 
-// Errors of this package.
+// Errors of this package. ErrNoScope is of the descriptions of scopes.
 var (
+	ErrNoScope         = errors.New("no such scope is described")
 	ErrNotFound        = errors.New("no such client")
 	ErrChanged         = errors.New("somebody else changed the client meanwhile; look at it again")
 	ErrExists          = errors.New("a client with this id exists already")
@@ -38,6 +41,8 @@ type Store interface {
 	Clients(ctx context.Context, f Filter) ([]Client, error)
 	// BrowserOrigins returns the origins that enabled clients are registered with.
 	BrowserOrigins(ctx context.Context) ([]string, error)
+	// PublicRedirectURIs returns the redirect URIs of the enabled public clients.
+	PublicRedirectURIs(ctx context.Context) ([]string, error)
 	// CreateClient inserts c, or returns ErrExists. The answer carries the database's time of creation.
 	CreateClient(ctx context.Context, c Client, e audit.Event) (Client, error)
 	// UpdateClient replaces the metadata and whether the client is disabled, which raises the epoch. It returns ErrNotFound, or
@@ -50,6 +55,13 @@ type Store interface {
 	SetClientDisabled(ctx context.Context, id string, disabled bool, e audit.Event) (Client, error)
 	// DeleteClient deletes the client, or returns ErrNotFound.
 	DeleteClient(ctx context.Context, id string, e audit.Event) error
+
+	// Scopes returns the scopes that are described, in the order of their names.
+	Scopes(ctx context.Context) ([]Described, error)
+	// DescribeScope stores the description in place of the one before.
+	DescribeScope(ctx context.Context, d Described, e audit.Event) error
+	// ForgetScope deletes the description, or returns ErrNoScope.
+	ForgetScope(ctx context.Context, name string, e audit.Event) error
 }
 
 // Filter selects clients. Zero members select everything.
@@ -67,14 +79,23 @@ const (
 	cacheSize = 4096
 )
 
-// Service registers and authenticates clients.
+// Config is what the operator decides about clients.
+type Config struct {
+	// AllowHTTP tells for which hosts http will do where Signet calls a client; nil: for none.
+	AllowHTTP func(host string) bool
+}
+
+// Service registers and authenticates clients, and keeps what scopes mean.
 type Service struct {
 	store Store
+	cfg   Config
 	log   *slog.Logger
 
-	cache   *lru.Cache[string, cached]
-	origins atomic.Pointer[knownOrigins]
-	reads   singleflight.Group
+	cache *lru.Cache[string, cached]
+	reads singleflight.Group
+
+	browserOrigins, tokenOrigins lately[map[string]bool]
+	descriptions                 lately[map[string]string]
 }
 
 type cached struct {
@@ -82,18 +103,13 @@ type cached struct {
 	readAt time.Time
 }
 
-type knownOrigins struct {
-	set    map[string]bool
-	readAt time.Time
-}
-
 // New returns a service on the store.
-func New(store Store, log *slog.Logger) *Service {
+func New(store Store, cfg Config, log *slog.Logger) *Service {
 	cache, err := lru.New[string, cached](cacheSize)
 	if err != nil {
 		panic(err) // only for a size below one
 	}
-	return &Service{store: store, log: log, cache: cache}
+	return &Service{store: store, cfg: cfg, log: log, cache: cache}
 }
 
 // Authenticate returns the client that proves itself with the secret; a public client proves itself by sending none.
@@ -151,31 +167,67 @@ func (s *Service) Known(ctx context.Context, id string) (*Client, error) {
 
 // OriginRegistered tells whether any client is registered with that browser origin, as it was within the last moment.
 func (s *Service) OriginRegistered(ctx context.Context, origin string) (bool, error) {
-	if known := s.origins.Load(); known != nil && time.Since(known.readAt) < Staleness {
-		return known.set[origin], nil
+	known, err := s.browserOrigins.get(ctx, func(ctx context.Context) (map[string]bool, error) {
+		list, err := s.store.BrowserOrigins(ctx)
+		return setOf(list), err
+	})
+	return known[origin], err
+}
+
+// TokenOrigin tells whether scripts of that origin may ask for tokens: whether a public client that is enabled is sent back to
+// a page there, as it was within the last moment.
+func (s *Service) TokenOrigin(ctx context.Context, origin string) (bool, error) {
+	known, err := s.tokenOrigins.get(ctx, func(ctx context.Context) (map[string]bool, error) {
+		list, err := s.store.PublicRedirectURIs(ctx)
+		for i, uri := range list {
+			list[i] = webOrigin(uri)
+		}
+		return setOf(list), err
+	})
+	return origin != "" && known[origin], err
+}
+
+func setOf(list []string) map[string]bool {
+	set := make(map[string]bool, len(list))
+	for _, v := range list {
+		set[v] = true
 	}
-	read := s.reads.DoChan("browser origins", func() (any, error) { // no client's id, which holds no space
-		known := &knownOrigins{set: map[string]bool{}, readAt: time.Now()}
-		list, err := s.store.BrowserOrigins(context.WithoutCancel(ctx))
-		if err != nil {
-			return nil, err
+	return set
+}
+
+// lately is something that was read from the database within the last moment. One read at a time serves all who ask.
+type lately[T any] struct {
+	read    atomic.Pointer[stamped[T]]
+	reading singleflight.Group
+}
+
+type stamped[T any] struct {
+	value  T
+	readAt time.Time
+}
+
+func (l *lately[T]) get(ctx context.Context, read func(ctx context.Context) (T, error)) (T, error) {
+	if known := l.read.Load(); known != nil && time.Since(known.readAt) < Staleness {
+		return known.value, nil
+	}
+	done := l.reading.DoChan("", func() (any, error) {
+		readAt := time.Now()
+		value, err := read(context.WithoutCancel(ctx))
+		if err == nil {
+			l.read.Store(&stamped[T]{value, readAt})
 		}
-		for _, o := range list {
-			known.set[o] = true
-		}
-		s.origins.Store(known)
-		return known, nil
+		return value, err
 	})
 	select {
 	case <-ctx.Done():
-		return false, ctx.Err()
-	case r := <-read:
-		if r.Err != nil {
-			return false, r.Err
-		}
-		return r.Val.(*knownOrigins).set[origin], nil
+		return *new(T), ctx.Err()
+	case r := <-done:
+		return r.Val.(T), r.Err
 	}
 }
+
+// forget has the next one who asks read.
+func (l *lately[T]) forget() { l.read.Store(nil) }
 
 // read returns the client from the cache, or from the database: one read at a time for each client.
 func (s *Service) read(ctx context.Context, id string) (*Client, error) {
@@ -220,7 +272,11 @@ func digest(secret string) []byte {
 // errGivenSecret refuses a secret that is not the server's.
 var errGivenSecret = invalid("client_secret", "is made by the server, and only when a client is registered or its secret rotated")
 
-// setDefaults gives the members that are left out their defaults (RFC 7591 section 2). An empty list of grants is not left out.
+// loginScope is the scope of a client that logs users in by code and is registered without one.
+var loginScope = Scope{"openid", "profile", "email", "offline_access"}
+
+// setDefaults gives the members that are left out their defaults (RFC 7591 section 2). An empty list of grants is not left out,
+// nor is an empty scope that is there.
 func (c *Client) setDefaults() {
 	if c.Name == "" {
 		c.Name = c.ID
@@ -230,7 +286,35 @@ func (c *Client) setDefaults() {
 	}
 	if c.Grants == nil {
 		c.Grants = []Grant{Password, RefreshToken}
+		if len(c.RedirectURIs) > 0 {
+			c.Grants = []Grant{AuthorizationCode, RefreshToken}
+		}
 	}
+	if c.Scope == nil && c.May(AuthorizationCode) {
+		c.Scope = slices.Clone(loginScope)
+	}
+	c.setDetailDefaults()
+}
+
+func (c *Client) setDetailDefaults() {
+	if c.ApplicationType == "" {
+		c.ApplicationType = Web
+	}
+	if c.IDTokenAlg == "" {
+		c.IDTokenAlg = keys.RS256 // OpenID Connect Registration section 2
+	}
+}
+
+// complete fills in what is left out and checks the client. Its errors are FieldErrors.
+func (s *Service) complete(c *Client) error {
+	c.setDefaults()
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if u, err := url.Parse(c.BackchannelLogoutURI); err == nil && u.Scheme == "http" && (s.cfg.AllowHTTP == nil || !s.cfg.AllowHTTP(u.Hostname())) {
+		return invalid("backchannel_logout_uri", "%q must be https", c.BackchannelLogoutURI)
+	}
+	return nil
 }
 
 // Create registers c. An empty id, name, authentication method or absent list of grants gets the default. The answer holds the secret
@@ -247,8 +331,7 @@ func (s *Service) CreateWithSecret(ctx context.Context, c Client, secret string,
 	if c.Secret != "" {
 		return Client{}, errGivenSecret
 	}
-	c.setDefaults()
-	if err := c.Validate(); err != nil {
+	if err := s.complete(&c); err != nil {
 		return Client{}, err
 	}
 	var epoch [8]byte
@@ -280,8 +363,7 @@ func (s *Service) Update(ctx context.Context, c Client, o audit.Origin) (Client,
 			return Client{}, errGivenSecret
 		}
 	}
-	c.setDefaults()
-	if err := c.Validate(); err != nil {
+	if err := s.complete(&c); err != nil {
 		return Client{}, err
 	}
 	secret := newSecret() // for a client that has none
@@ -367,12 +449,14 @@ func event(t audit.Type, o audit.Origin, id string) audit.Event {
 	return e
 }
 
-// changed ends every change: it forgets the cached client and logs the event.
+// changed ends every change: it forgets what was read before and logs the event.
 func (s *Service) changed(ctx context.Context, c Client, secret string, e audit.Event, err error) (Client, error) {
 	if err != nil {
 		return Client{}, err
 	}
 	s.cache.Remove(c.ID)
+	s.browserOrigins.forget()
+	s.tokenOrigins.forget()
 	e.Log(ctx, s.log)
 	c.Secret = secret
 	return c, nil

@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"signet/audit"
 	"signet/clients"
+	"signet/keys"
 	"signet/storage"
 	"signet/storage/storagetest"
 )
@@ -28,8 +30,10 @@ func check(t testing.TB, err error) {
 }
 
 func newService(store clients.Store) *clients.Service {
-	return clients.New(store, slog.New(slog.DiscardHandler))
+	return clients.New(store, clients.Config{}, discard)
 }
+
+var discard = slog.New(slog.DiscardHandler)
 
 // valid is a client with everything set.
 func valid() clients.Client {
@@ -37,6 +41,7 @@ func valid() clients.Client {
 		ID: "web-shop", Name: "Web shop", Grants: []clients.Grant{clients.Password, clients.RefreshToken}, AuthMethod: clients.SecretBasic,
 		Scope: clients.Scope{"read", "signet:account"}, Audience: []string{"https://api.example.com"},
 		RedirectURIs: []string{"https://app.example.com/callback"}, BrowserOrigins: []string{"https://app.example.com"},
+		ApplicationType: clients.Web, IDTokenAlg: keys.RS256,
 	}
 }
 
@@ -61,7 +66,7 @@ func TestValidate(t *testing.T) {
 		"client_name": {
 			func(c *clients.Client, v string) { c.Name = v },
 			[]string{"a", "Web shop", "Läden & Söhne", "名前", "<b>", strings.Repeat("ä", 255)},
-			[]string{"", "a\x00b", "a\nb", "a\tb", "a\x1b[31m", "a\x7f", "a\u0085b", "a\xffb", strings.Repeat("a", 256)},
+			[]string{"", "shop\u202egnp.exe", "a\u2066b", "a\u200fb", "a\u2028b", "a\x00b", "a\nb", "a\tb", "a\x1b[31m", "a\x7f", "a\u0085b", "a\xffb", strings.Repeat("a", 256)},
 		},
 		"token_endpoint_auth_method": {
 			func(c *clients.Client, v string) { c.AuthMethod = clients.AuthMethod(v) },
@@ -70,8 +75,8 @@ func TestValidate(t *testing.T) {
 		},
 		"grant_types": {
 			func(c *clients.Client, v string) { c.Grants = []clients.Grant{clients.Password, clients.Grant(v)} },
-			[]string{"password", "refresh_token", "client_credentials"},
-			[]string{"", "authorization_code", "implicit", "Password", "urn:ietf:params:oauth:grant-type:device_code"},
+			[]string{"authorization_code", "password", "refresh_token", "client_credentials"},
+			[]string{"", "code", "implicit", "Password", "urn:ietf:params:oauth:grant-type:device_code"},
 		},
 		"scope": {
 			func(c *clients.Client, v string) { c.Scope = clients.Scope{"read", v} },
@@ -134,7 +139,7 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	bare := clients.Client{ID: "a", Name: "a", AuthMethod: clients.None}
+	bare := clients.Client{ID: "a", Name: "a", AuthMethod: clients.None, ApplicationType: clients.Web, IDTokenAlg: keys.RS256}
 	check(t, bare.Validate())
 }
 
@@ -220,13 +225,25 @@ func TestJSON(t *testing.T) {
 	c := valid()
 	c.CreatedAt = time.Unix(1_760_000_000, 0)
 	c.SecretDigest, c.PreviousDigest, c.Epoch = []byte("digest"), []byte("previous"), 7
+	full := clients.Client{
+		ID: "a", Name: "a", Secret: "sgs_x", AuthMethod: clients.None, CreatedAt: c.CreatedAt, ResourceServer: true, Disabled: true,
+		ApplicationType: clients.Native, OptionalPKCE: true, SkipConsent: true, ClientURI: "https://a.example.com", LogoURI: "https://a.example.com/logo.png",
+		PolicyURI: "https://a.example.com/privacy", TOSURI: "https://a.example.com/terms", Contacts: []string{"a@example.com"},
+		PostLogoutRedirectURIs: []string{"https://a.example.com/bye"}, BackchannelLogoutURI: "https://a.example.com/logout", BackchannelLogoutSessionRequired: true,
+		IDTokenAlg: keys.EdDSA, DefaultMaxAge: new(time.Duration), RequireAuthTime: true, AccessTTL: 5 * time.Minute, RefreshTTL: 24 * time.Hour, SessionTTL: 30 * 24 * time.Hour,
+	}
 	for want, v := range map[string]clients.Client{
 		`{"client_id":"web-shop","client_id_issued_at":1760000000,"client_secret_expires_at":0,"client_name":"Web shop","grant_types":["password","refresh_token"],` +
-			`"token_endpoint_auth_method":"client_secret_basic","scope":"read signet:account","audience":["https://api.example.com"],` +
-			`"redirect_uris":["https://app.example.com/callback"],"browser_origins":["https://app.example.com"],"resource_server":false,"disabled":false}`: c,
-		`{"client_id":"a","client_secret":"sgs_x","client_id_issued_at":1760000000,"client_secret_expires_at":0,"client_name":"a","grant_types":[],` +
-			`"token_endpoint_auth_method":"none","scope":"","audience":[],"redirect_uris":[],"browser_origins":[],"resource_server":true,"disabled":true}`: {
-			ID: "a", Name: "a", Secret: "sgs_x", AuthMethod: clients.None, CreatedAt: c.CreatedAt, ResourceServer: true, Disabled: true},
+			`"response_types":["code"],"token_endpoint_auth_method":"client_secret_basic","scope":"read signet:account","audience":["https://api.example.com"],` +
+			`"redirect_uris":["https://app.example.com/callback"],"application_type":"web","require_pkce":true,"skip_consent":false,"contacts":[],` +
+			`"post_logout_redirect_uris":[],"backchannel_logout_session_required":false,"id_token_signed_response_alg":"RS256","require_auth_time":false,` +
+			`"browser_origins":["https://app.example.com"],"resource_server":false,"disabled":false}`: c,
+		`{"client_id":"a","client_secret":"sgs_x","client_id_issued_at":1760000000,"client_secret_expires_at":0,"client_name":"a","grant_types":[],"response_types":["code"],` +
+			`"token_endpoint_auth_method":"none","scope":"","audience":[],"redirect_uris":[],"application_type":"native","require_pkce":false,"skip_consent":true,` +
+			`"client_uri":"https://a.example.com","logo_uri":"https://a.example.com/logo.png","policy_uri":"https://a.example.com/privacy","tos_uri":"https://a.example.com/terms",` +
+			`"contacts":["a@example.com"],"post_logout_redirect_uris":["https://a.example.com/bye"],"backchannel_logout_uri":"https://a.example.com/logout",` +
+			`"backchannel_logout_session_required":true,"id_token_signed_response_alg":"EdDSA","default_max_age":0,"require_auth_time":true,` +
+			`"access_token_ttl":"5m","refresh_token_ttl":"24h","session_ttl":"30d","browser_origins":[],"resource_server":true,"disabled":true}`: full,
 	} {
 		got, err := json.Marshal(v)
 		if err != nil || string(got) != want {
@@ -390,6 +407,133 @@ func TestCreateFillsIn(t *testing.T) {
 		if got := one.Resources("https://issuer"); len(got) != 1 || got[0] != "https://issuer" {
 			t.Errorf("its resources are %q", got)
 		}
+	})
+}
+
+// A client with redirect URIs logs users in by code, unless it says otherwise.
+func TestCreateFillsInForCodes(t *testing.T) {
+	t.Parallel()
+	storagetest.Each(t, func(t *testing.T, b *storagetest.Backend) {
+		s := newService(b.Open(t))
+		back, code := []string{"https://app.example.com/cb"}, []clients.Grant{clients.AuthorizationCode, clients.RefreshToken}
+		login := clients.Scope{"openid", "profile", "email", "offline_access"}
+		for name, c := range map[string]struct{ given, want clients.Client }{
+			"redirect URIs":            {clients.Client{RedirectURIs: back}, clients.Client{Grants: code, Scope: login}},
+			"and a scope":              {clients.Client{RedirectURIs: back, Scope: clients.Scope{"read"}}, clients.Client{Grants: code, Scope: clients.Scope{"read"}}},
+			"and an empty scope":       {clients.Client{RedirectURIs: back, Scope: clients.Scope{}}, clients.Client{Grants: code, Scope: clients.Scope{}}},
+			"and the code grant":       {clients.Client{RedirectURIs: back, Grants: code[:1]}, clients.Client{Grants: code[:1], Scope: login}},
+			"and the password grant":   {clients.Client{RedirectURIs: back, Grants: []clients.Grant{clients.Password}}, clients.Client{Grants: []clients.Grant{clients.Password}}},
+			"and no grant":             {clients.Client{RedirectURIs: back, Grants: []clients.Grant{}}, clients.Client{Grants: []clients.Grant{}}},
+			"no redirect URIs":         {clients.Client{}, clients.Client{Grants: []clients.Grant{clients.Password, clients.RefreshToken}}},
+			"those after logging out ": {clients.Client{PostLogoutRedirectURIs: back}, clients.Client{Grants: []clients.Grant{clients.Password, clients.RefreshToken}}},
+		} {
+			got := create(t, s, c.given)
+			if diff := cmp.Diff(c.want.Grants, got.Grants, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s: grants (-want +got):\n%s", name, diff)
+			}
+			if diff := cmp.Diff(c.want.Scope, got.Scope, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s: scope (-want +got):\n%s", name, diff)
+			}
+			if got.ApplicationType != clients.Web || got.IDTokenAlg != keys.RS256 || !got.NeedsPKCE() || got.SkipConsent || got.DefaultMaxAge != nil || got.AccessTTL != 0 {
+				t.Errorf("%s: %+v", name, got)
+			}
+		}
+		var wrong *clients.FieldError
+		if _, err := s.Create(t.Context(), clients.Client{Grants: code}, audit.Origin{}); !errors.As(err, &wrong) || wrong.Field != "redirect_uris" {
+			t.Errorf("without redirect URIs: %v", err)
+		}
+	})
+}
+
+func TestNeedsPKCE(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		method         clients.AuthMethod
+		optional, want bool
+	}{{clients.None, false, true}, {clients.None, true, true}, {clients.SecretBasic, false, true}, {clients.SecretPost, true, false}} {
+		client := clients.Client{AuthMethod: c.method, OptionalPKCE: c.optional}
+		if got := client.NeedsPKCE(); got != c.want {
+			t.Errorf("%+v: %t", c, got)
+		}
+	}
+}
+
+func TestTTL(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"": "", "1s": "1s", "90s": "90s", "15m": "15m", "60m": "1h", "90m": "90m", "12h": "12h", "24h": "24h", "1d": "24h", "48h": "2d", "30d": "30d", "2w": "14d", "1h1s": "3601s", "36500d": "36500d",
+	} {
+		d, err := clients.ParseTTL(text)
+		if got := clients.FormatTTL(d); err != nil || got != want {
+			t.Errorf("%q is written %q: %v", text, got, err)
+		}
+		if again, err := clients.ParseTTL(want); err != nil || again != d {
+			t.Errorf("%q is read as %s: %v", want, again, err)
+		}
+	}
+	for _, text := range []string{" ", "0", "0s", "-1h", "15", "soon", "500ms", "1.5s", "36501d", "15 m", "1y", "1e3s", "99999999999999999999h"} {
+		if d, err := clients.ParseTTL(text); err == nil {
+			t.Errorf("%q is read as %s", text, d)
+		}
+	}
+	for text, want := range map[string]time.Duration{"0": 0, "0s": 0, "300": 5 * time.Minute, "12h": 12 * time.Hour} {
+		d, err := clients.ParseMaxAge(text)
+		if err != nil || d == nil || *d != want {
+			t.Errorf("%q is read as %v: %v", text, d, err)
+			continue
+		}
+		if again, err := clients.ParseMaxAge(clients.FormatMaxAge(d)); err != nil || *again != want {
+			t.Errorf("%q: %v", clients.FormatMaxAge(d), err)
+		}
+	}
+	if d, err := clients.ParseMaxAge(""); err != nil || d != nil || clients.FormatMaxAge(nil) != "" {
+		t.Errorf("none: %v, %v", d, err)
+	}
+	for _, text := range []string{"-1", "-1s", "500ms", "soon", "99999999999", " 1"} {
+		if d, err := clients.ParseMaxAge(text); err == nil {
+			t.Errorf("%q is read as %s", text, d)
+		}
+	}
+}
+
+// What another process says of clients' pages and of scopes is known within the same time; what this one does, at once.
+func TestLatelyKnown(t *testing.T) {
+	t.Parallel()
+	url := storagetest.SQLite(t)
+	synctest.Test(t, func(t *testing.T) {
+		store, err := storage.Open(t.Context(), url, nil)
+		check(t, err)
+		defer store.Close()
+		check(t, store.Migrate(t.Context()))
+		here, there := newService(store), newService(store)
+		state := func(want bool, description string) {
+			t.Helper()
+			if got, err := here.TokenOrigin(t.Context(), "https://app.example.com"); err != nil || got != want {
+				t.Errorf("the origin is known: %t, %v", got, err)
+			}
+			got, err := here.ScopeDescriptions(t.Context())
+			if err != nil || got["read"] != description {
+				t.Errorf("the description is %q, %v", got["read"], err)
+			}
+			got["read"] = "changed by a caller"
+		}
+		describe := func(s *clients.Service, description string) {
+			t.Helper()
+			_, err := s.DescribeScope(t.Context(), "read", description, audit.Origin{})
+			check(t, err)
+		}
+		state(false, "")
+		describe(there, "Read")
+		create(t, there, clients.Client{ID: "spa", AuthMethod: clients.None, RedirectURIs: []string{"https://app.example.com/cb"}})
+		state(false, "")
+		time.Sleep(clients.Staleness)
+		state(true, "Read")
+		describe(here, "Read all")
+		_, err = here.SetDisabled(t.Context(), "spa", true, audit.Origin{})
+		check(t, err)
+		state(false, "Read all")
+		check(t, here.ForgetScope(t.Context(), "read", audit.Origin{}))
+		state(false, "")
 	})
 }
 

@@ -17,6 +17,9 @@ func FuzzParseMetadata(f *testing.F) {
 		`{"audience": ["https://api.example.com"], "redirect_uris": ["https://app.example.com/cb"], "browser_origins": ["https://app.example.com"]}`,
 		`{"unknown": 1}`, `{"client_id": 1}`, `{"client_id": "a", "client_id": "b"}`, `{} {}`, `{"CLIENT_ID": "a"}`, `{"scope": "\ud800"}`, "{\"client_name\": \"\xff\"}",
 		`{"client_id_issued_at": 1e400}`, `{"disabled": true, "resource_server": true, "token_endpoint_auth_method": "none"}`, `{"audience": [[[]]]}`,
+		`{"client_id": "a", "client_name": "A", "token_endpoint_auth_method": "none", "application_type": "native", "id_token_signed_response_alg": "RS256",
+		 "redirect_uris": ["com.example.app:/cb"], "default_max_age": 1, "access_token_ttl": "90m", "require_pkce": true, "contacts": ["x"], "logo_uri": "https://a"}`,
+		`{"response_types": []}`, `{"default_max_age": "x"}`, `{"require_pkce": null, "session_ttl": ""}`, `{"details": {}}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -14,6 +14,16 @@ const (
 	reservedPrefix = "signet:"
 )
 
+// Scopes of OpenID Connect (Core sections 5.4 and 11).
+const (
+	ScopeOpenID  = "openid"
+	ScopeOffline = "offline_access" // the session outlives the login that it began in
+	ScopeGroups  = "groups"
+)
+
+// StandardScopes are those that show something of a user, or of a login.
+var StandardScopes = Scope{ScopeOpenID, "profile", "email", "phone", ScopeGroups, ScopeOffline}
+
 // Scope is a set of scope tokens in the order in which they were named (RFC 6749 section 3.3).
 type Scope []string
 
@@ -27,7 +37,7 @@ func ParseScope(s string) (Scope, error) {
 		return scope, nil
 	}
 	for token := range strings.SplitSeq(s, " ") {
-		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+		if !isScopeToken(token) {
 			return nil, errScope
 		}
 		if !slices.Contains(scope, token) {
@@ -35,6 +45,10 @@ func ParseScope(s string) (Scope, error) {
 		}
 	}
 	return scope, nil
+}
+
+func isScopeToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
 func (s Scope) String() string { return strings.Join(s, " ") }

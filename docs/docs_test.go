@@ -141,7 +141,7 @@ func TestOnlyRealSettingsAreMentioned(t *testing.T) {
 }
 
 // cookies have names like those of metrics.
-var cookies = []string{"signet_at", "signet_rt", "signet_console"}
+var cookies = []string{"signet_at", "signet_rt", "signet_console", "signet_login", "signet_browser"}
 
 // TestMetrics compares the metrics that operations.md describes with those that the server declares.
 func TestMetrics(t *testing.T) {

@@ -16,7 +16,7 @@ func FuzzVerify(f *testing.F) {
 	loaded(f, store, oldText, HS256)
 	s = loaded(f, store, oldText, EdDSA)
 	genuine := map[string]bool{retired: true, sign(f, s): true}
-	kid := currentOf(store.rows).ID
+	kid := currentOf(store.rows, EdDSA).ID
 	encode := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 	for token := range genuine {
 		parts := strings.Split(token, ".")
@@ -33,7 +33,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	r := s.ring.Load()
 	f.Fuzz(func(t *testing.T, token string) {
-		if _, err := r.verify(token, &jwt.RegisteredClaims{}); err == nil && !genuine[token] {
+		if _, err := r.verify(token, tokenType, &jwt.RegisteredClaims{}); err == nil && !genuine[token] {
 			t.Fatalf("accepted %q", token)
 		}
 	})

@@ -19,7 +19,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Algorithm is a JWS algorithm (RFC 7518, RFC 8037) that access tokens may be signed with.
+// Algorithm is a JWS algorithm (RFC 7518, RFC 8037) that tokens may be signed with.
 type Algorithm string
 
 // The algorithms that Signet signs with.
@@ -142,13 +142,13 @@ func sealKey(a Algorithm, private []byte, s Sealer) Key {
 
 // material is what golang-jwt wants to sign and to verify with.
 type material struct {
-	sign, verify any
+	private, verify any
 }
 
 // parse turns the private part of a key, unsealed, into what signs and verifies.
 func parse(a Algorithm, private []byte) (material, error) {
 	if a == HS256 {
-		return material{sign: private, verify: private}, nil
+		return material{private: private, verify: private}, nil
 	}
 	key, err := x509.ParsePKCS8PrivateKey(private)
 	if err != nil {
@@ -158,5 +158,5 @@ func parse(a Algorithm, private []byte) (material, error) {
 	if !ok {
 		return material{}, fmt.Errorf("a %T cannot sign", key)
 	}
-	return material{sign: key, verify: signer.Public()}, nil
+	return material{private: key, verify: signer.Public()}, nil
 }

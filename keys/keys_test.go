@@ -160,20 +160,20 @@ func TestSeal(t *testing.T) {
 // A private key moved to another row, or relabelled with another algorithm, is not used there.
 func TestSealedKeysStayInTheirRows(t *testing.T) {
 	t.Parallel()
-	s := parseSecret(t, oldText).Sealer(sealLabel)
-	one, err := generate(RS256, s)
+	s := newService(t, &memory{}, oldText, RS256)
+	one, err := generate(RS256, s.sealer)
 	check(t, err)
-	two, err := generate(RS256, s)
+	two, err := generate(RS256, s.sealer)
 	check(t, err)
 	one.ActiveFrom, two.ActiveFrom = time.Now(), time.Now()
-	if _, err := newRing([]Key{one}, s); err != nil {
+	if _, err := s.newRing([]Key{one}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	moved, relabelled := two, one
 	moved.Sealed = one.Sealed
 	relabelled.Algorithm = PS256
 	for name, row := range map[string]Key{"moved": moved, "relabelled": relabelled} {
-		if _, err := newRing([]Key{row}, s); !errors.Is(err, ErrWrongSecret) {
+		if _, err := s.newRing([]Key{row}, time.Now()); !errors.Is(err, ErrWrongSecret) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -201,7 +201,7 @@ func (m *memory) AdvanceSigningKeys(_ context.Context, from string, current Key,
 	defer m.mu.Unlock()
 	present := ""
 	for _, k := range m.rows {
-		if k.State() == Current {
+		if k.State() == Current && k.Algorithm == current.Algorithm {
 			present = k.ID
 		}
 	}
@@ -214,7 +214,7 @@ func (m *memory) AdvanceSigningKeys(_ context.Context, from string, current Key,
 			m.rows[i].RetiredAt = now
 		}
 	}
-	m.rows = slices.DeleteFunc(m.rows, func(k Key) bool { return k.State() == Next })
+	m.rows = slices.DeleteFunc(m.rows, func(k Key) bool { return k.State() == Next && k.Algorithm == current.Algorithm })
 	current.CreatedAt, current.ActiveFrom = now, now
 	m.rows = append(m.rows, current)
 	if next != nil {
@@ -223,6 +223,18 @@ func (m *memory) AdvanceSigningKeys(_ context.Context, from string, current Key,
 		m.rows = append(m.rows, n)
 	}
 	return true, nil
+}
+
+func (m *memory) RetireSigningKeys(_ context.Context, a Algorithm) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rows = slices.DeleteFunc(m.rows, func(k Key) bool { return k.State() == Next && k.Algorithm == a })
+	for i := range m.rows {
+		if m.rows[i].State() == Current && m.rows[i].Algorithm == a {
+			m.rows[i].RetiredAt = time.Now()
+		}
+	}
+	return nil
 }
 
 func (m *memory) ResealSigningKey(_ context.Context, k Key) error {
@@ -319,7 +331,7 @@ func TestEveryAlgorithmSignsAndVerifies(t *testing.T) {
 			parts := strings.Split(token, ".")
 			header, err := base64.RawURLEncoding.Strict().DecodeString(parts[0])
 			check(t, err)
-			kid := currentOf(store.rows).ID
+			kid := currentOf(store.rows, a).ID
 			if want := `{"alg":"` + string(a) + `","kid":"` + kid + `","typ":"at+jwt"}`; string(header) != want {
 				t.Errorf("the header is %s, want %s", header, want)
 			}
@@ -389,11 +401,11 @@ func TestVerifyRefuses(t *testing.T) {
 	t.Parallel()
 	store := &memory{}
 	s := loaded(t, store, oldText, ES256)
-	kid := currentOf(store.rows).ID
-	k := s.ring.Load().current
+	kid := currentOf(store.rows, ES256).ID
+	k := s.ring.Load().access
 	forge := func(header, payload string) string {
 		text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
-		signature, err := k.method.Sign(text, k.sign)
+		signature, err := k.method.Sign(text, k.private)
 		check(t, err)
 		return text + "." + base64.RawURLEncoding.EncodeToString(signature)
 	}
@@ -539,7 +551,7 @@ func TestFollow(t *testing.T) {
 			t.Helper()
 			current := store.ids(Current)[0]
 			for _, s := range replicas {
-				if got := s.ring.Load().current.ID; got != current || got == before {
+				if got := s.ring.Load().access.ID; got != current || got == before {
 					t.Errorf("%s a replica signs with another key", what)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
@@ -24,9 +25,10 @@ const MaxTokenLength = 16 << 10
 // tokenType is the JOSE typ of an access token (RFC 9068 section 2.1).
 const tokenType = "at+jwt"
 
-// ring is a parsed, immutable set of signing keys: one signs, all verify.
+// ring is a parsed, immutable set of signing keys: one of each algorithm signs, all verify.
 type ring struct {
-	current ringKey
+	access  ringKey // that access tokens are signed with
+	current map[Algorithm]ringKey
 	byID    map[string]ringKey
 	jwks    []byte
 	stale   []Key // rows that are sealed under the older value of SIGNET_SECRET, sealed anew
@@ -35,46 +37,57 @@ type ring struct {
 type ringKey struct {
 	Key
 	material
-	method jwt.SigningMethod
-	header string // the encoded JOSE header of every token that this key signs, with the dot behind it
+	method    jwt.SigningMethod
+	header    string // the encoded JOSE header of access tokens that this key signs, with the dot behind it
+	published bool   // it may have signed an access token that is good still
 }
 
-// newRing opens and parses every key once. The rows must hold a current key.
-func newRing(rows []Key, s Sealer) (*ring, error) {
-	r := &ring{byID: make(map[string]ringKey, len(rows))}
+// headerOf is the encoded JOSE header of a token of that type, with the dot behind it.
+func (k *ringKey) headerOf(typ string) string {
+	header, err := json.Marshal(map[string]string{"alg": string(k.Algorithm), "kid": k.ID, "typ": typ})
+	if err != nil {
+		panic(err) // strings never fail
+	}
+	return base64.RawURLEncoding.EncodeToString(header) + "."
+}
+
+// errNoCurrent says that access tokens have no key yet.
+var errNoCurrent = errors.New("the database holds no current signing key")
+
+// newRing opens and parses every key once. The rows must hold a current key of the configured algorithm.
+func (s *Service) newRing(rows []Key, now time.Time) (*ring, error) {
+	r := &ring{byID: make(map[string]ringKey, len(rows)), current: map[Algorithm]ringKey{}}
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
 	for _, row := range rows {
-		private, old, err := s.Open(row.Sealed, row.identity())
+		private, old, err := s.sealer.Open(row.Sealed, row.identity())
 		if err != nil {
 			return nil, ErrWrongSecret
 		}
 		if old {
 			anew := row
-			anew.Sealed = s.Seal(private, row.identity())
+			anew.Sealed = s.sealer.Seal(private, row.identity())
 			r.stale = append(r.stale, anew)
 		}
 		m, err := parse(row.Algorithm, private)
 		if err != nil {
 			return nil, fmt.Errorf("signing key %s: %w", row.ID, err)
 		}
-		header, err := json.Marshal(map[string]string{"alg": string(row.Algorithm), "kid": row.ID, "typ": tokenType})
-		if err != nil {
-			return nil, err
-		}
 		k := ringKey{
 			Key: row, material: m, method: row.Algorithm.method(),
-			header: base64.RawURLEncoding.EncodeToString(header) + ".",
+			published: row.RetiredAt.IsZero() || now.Sub(row.RetiredAt) < s.Keep(),
 		}
+		k.header = k.headerOf(tokenType)
 		r.byID[row.ID] = k
 		if row.State() == Current {
-			r.current = k
+			r.current[row.Algorithm] = k
 		}
-		if row.Algorithm != HS256 { // a shared secret is nobody else's to read
+		if row.Algorithm != HS256 && k.published { // a shared secret is nobody else's to read
 			set.Keys = append(set.Keys, jose.JSONWebKey{Key: m.verify, KeyID: row.ID, Algorithm: string(row.Algorithm), Use: "sig"})
 		}
 	}
-	if r.current.method == nil {
-		return nil, errors.New("the database holds no current signing key")
+	var ok bool
+	if r.access, ok = r.current[s.cfg.Algorithm]; !ok {
+		return nil, errNoCurrent
 	}
 	var err error
 	r.jwks, err = json.Marshal(set)
@@ -82,16 +95,15 @@ func newRing(rows []Key, s Sealer) (*ring, error) {
 }
 
 // sign returns the JWT of the claims in compact form.
-func (r *ring) sign(claims any) (string, error) {
+func (k *ringKey) sign(header string, claims any) (string, error) {
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
 	}
-	k := r.current
-	token := make([]byte, 0, len(k.header)+base64.RawURLEncoding.EncodedLen(len(payload))+1+base64.RawURLEncoding.EncodedLen(256))
-	token = append(token, k.header...)
+	token := make([]byte, 0, len(header)+base64.RawURLEncoding.EncodedLen(len(payload))+1+base64.RawURLEncoding.EncodedLen(256))
+	token = append(token, header...)
 	token = base64.RawURLEncoding.AppendEncode(token, payload)
-	signature, err := k.method.Sign(string(token), k.sign)
+	signature, err := k.method.Sign(string(token), k.private)
 	if err != nil {
 		return "", err
 	}
@@ -106,9 +118,9 @@ var parser = jwt.NewParser(
 	jwt.WithValidMethods([]string{string(ES256), string(RS256), string(PS256), string(EdDSA), string(HS256)}),
 )
 
-// verify checks the signature and type of an access token, fills claims from it, and returns the id of the key that signed it.
+// verify checks the signature and type of a token, fills claims from it, and returns the id of the key that signed it.
 // The algorithm is the key's own; the token's header has to agree with it.
-func (r *ring) verify(token string, claims jwt.Claims) (kid string, err error) {
+func (r *ring) verify(token, typ string, claims jwt.Claims) (kid string, err error) {
 	// The length comes first: nothing long is worth decoding. And decoders skip line breaks, which no token has.
 	if len(token) > MaxTokenLength || strings.Count(token, ".") != 2 || strings.ContainsAny(token, "\r\n") {
 		return "", jwt.ErrTokenMalformed
@@ -119,8 +131,9 @@ func (r *ring) verify(token string, claims jwt.Claims) (kid string, err error) {
 		if !ok {
 			return nil, errUnknownKey
 		}
-		typ, _ := t.Header["typ"].(string)
-		if _, critical := t.Header["crit"]; critical || t.Method.Alg() != string(k.Algorithm) || !strings.EqualFold(typ, tokenType) {
+		said, _ := t.Header["typ"].(string)
+		_, critical := t.Header["crit"]
+		if critical || t.Method.Alg() != string(k.Algorithm) || !strings.EqualFold(said, typ) || typ == tokenType && !k.published {
 			return nil, jwt.ErrTokenUnverifiable
 		}
 		return k.verify, nil

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -85,7 +86,7 @@ var adminCalls = []struct{ method, path string }{
 	{"DELETE", "/admin/clients/x"}, {"POST", "/admin/clients/x/secret"}, {"POST", "/admin/users"}, {"GET", "/admin/users"},
 	{"GET", "/admin/users/x"}, {"PATCH", "/admin/users/x"}, {"DELETE", "/admin/users/x"}, {"DELETE", "/admin/users/x/sessions"},
 	{"GET", "/admin/sessions"}, {"DELETE", "/admin/sessions/x"}, {"GET", "/admin/keys"}, {"POST", "/admin/keys/rotate"},
-	{"GET", "/admin/audit"},
+	{"GET", "/admin/audit"}, {"GET", "/admin/scopes"}, {"GET", "/admin/scopes/x"}, {"PUT", "/admin/scopes/x"}, {"DELETE", "/admin/scopes/x"},
 }
 
 var accountCalls = []struct{ method, path string }{
@@ -203,6 +204,8 @@ func TestAdminClients(t *testing.T) {
 			"grant_types": []any{"password", "refresh_token"}, "token_endpoint_auth_method": "client_secret_basic", "scope": "read write",
 			"audience": []any{"https://api.example.com"}, "redirect_uris": []any{}, "browser_origins": []any{},
 			"resource_server": false, "disabled": false, "client_secret": secret,
+			"response_types": []any{"code"}, "application_type": "web", "require_pkce": true, "skip_consent": false, "contacts": []any{},
+			"post_logout_redirect_uris": []any{}, "backchannel_logout_session_required": false, "id_token_signed_response_alg": "RS256", "require_auth_time": false,
 		}
 		equal(t, "registered", a.json, want)
 		r.user(t, "alice")
@@ -265,6 +268,79 @@ func TestAdminClients(t *testing.T) {
 	})
 }
 
+// A client that logs users in by code: what it gets by itself, and all that it can be told.
+func TestAdminClientsOfTheCodeGrant(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		root := r.admin(t)
+		a := root.call(t, "POST", "/admin/clients", `{"client_id": "app", "redirect_uris": ["https://app.example.com/cb"]}`).is(t, 201)
+		equal(t, "grants", a.json["grant_types"], []any{"authorization_code", "refresh_token"})
+		equal(t, "scope", a.json["scope"], "openid profile email offline_access")
+		equal(t, "named grants", root.call(t, "POST", "/admin/clients", `{"redirect_uris": ["https://app.example.com/cb"], "grant_types": ["password"]}`).is(t, 201).json["scope"], "")
+		equal(t, "an empty scope", root.call(t, "POST", "/admin/clients", `{"redirect_uris": ["https://app.example.com/cb"], "scope": ""}`).is(t, 201).json["scope"], "")
+		root.call(t, "POST", "/admin/clients", `{"grant_types": ["client_credentials"], "response_types": []}`).is(t, 201)
+
+		given := map[string]any{
+			"client_name": "App", "grant_types": []any{"authorization_code"}, "response_types": []any{"code"}, "token_endpoint_auth_method": "client_secret_post",
+			"scope": "openid read", "audience": []any{}, "redirect_uris": []any{"com.example.app:/cb", "http://127.0.0.1/cb"}, "application_type": "native", "require_pkce": false,
+			"skip_consent": true, "client_uri": "https://app.example.com", "logo_uri": "https://app.example.com/logo.png", "policy_uri": "https://app.example.com/privacy",
+			"tos_uri": "https://app.example.com/terms", "contacts": []any{"ann@example.com"}, "post_logout_redirect_uris": []any{"com.example.app:/bye"},
+			"backchannel_logout_uri": "https://app.example.com/logout", "backchannel_logout_session_required": true, "id_token_signed_response_alg": "EdDSA",
+			"default_max_age": 0.0, "require_auth_time": true, "access_token_ttl": "5m", "refresh_token_ttl": "12h", "session_ttl": "30d",
+			"browser_origins": []any{}, "resource_server": false, "disabled": false,
+		}
+		body, err := json.Marshal(given)
+		check(t, err)
+		for _, got := range []answer{
+			root.call(t, "PUT", "/admin/clients/app", string(body)).is(t, 200), root.call(t, "GET", "/admin/clients/app", "").is(t, 200),
+			root.call(t, "PUT", "/admin/clients/app", root.call(t, "GET", "/admin/clients/app", "").body).is(t, 200),
+		} {
+			for _, member := range []string{"client_id", "client_id_issued_at", "client_secret_expires_at"} {
+				delete(got.json, member)
+			}
+			equal(t, "with everything", got.json, given)
+		}
+	})
+}
+
+func TestAdminScopes(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		root := r.admin(t)
+		equal(t, "none", len(root.call(t, "GET", "/admin/scopes", "").items(t)), 0)
+		read := map[string]any{"name": "orders:read", "description": "See your orders"}
+		equal(t, "described", root.call(t, "PUT", "/admin/scopes/orders:read", `{"description": " See your orders "}`).is(t, 200).json, read)
+		equal(t, "read", root.call(t, "GET", "/admin/scopes/orders:read", "").is(t, 200).json, read)
+		address := "https://api.example.com/all"
+		equal(t, "an address", root.call(t, "PUT", "/admin/scopes/"+url.PathEscape(address), `{"name": "`+address+`", "description": "Ünïcode"}`).is(t, 200).json["name"], address)
+		read["description"] = "See all of your orders"
+		root.call(t, "PUT", "/admin/scopes/orders:read", `{"description": "See all of your orders"}`).is(t, 200)
+		equal(t, "all", root.call(t, "GET", "/admin/scopes", "").items(t), []map[string]any{{"name": address, "description": "Ünïcode"}, read})
+		page := root.call(t, "GET", "/admin/scopes?limit=1", "").is(t, 200)
+		equal(t, "the second page", root.call(t, "GET", "/admin/scopes?limit=1&cursor="+page.text("next_cursor"), "").items(t), []map[string]any{read})
+
+		for path, body := range map[string]string{
+			"a%20b": `{"description": "x"}`, "signet:root": `{"description": "x"}`, "a%22": `{"description": "x"}`, "read": `{"description": ""}`,
+			"write": `{"description": "a\u202eb"}`, "b": `{}`, "c": `{"name": "d", "description": "x"}`, "e": `{"description": "x", "unknown": 1}`, "f": "",
+		} {
+			root.call(t, "PUT", "/admin/scopes/"+path, body).want(t, 400, "invalid_request")
+		}
+		root.call(t, "DELETE", "/admin/scopes/orders:read", "").is(t, 204)
+		root.call(t, "DELETE", "/admin/scopes/orders:read", "").want(t, 404, "not_found")
+		root.call(t, "GET", "/admin/scopes/orders:read", "").want(t, 404, "not_found")
+		root.call(t, "GET", "/admin/scopes/%00", "").want(t, 404, "not_found")
+		root.call(t, "DELETE", "/admin/scopes/%00", "").want(t, 404, "not_found")
+		var record []string
+		for _, e := range root.call(t, "GET", "/admin/audit?limit=4", "").items(t) {
+			record = append(record, fmt.Sprint(e["type"], " ", e["detail"], " ", e["actor"] == root.user.ID))
+		}
+		equal(t, "the record", record, []string{
+			"scope.deleted orders:read true", "scope.updated orders:read true", "scope.updated " + address + " true", "scope.updated orders:read true",
+		})
+		described, err := r.clients.ScopeDescriptions(t.Context())
+		check(t, err)
+		equal(t, "descriptions", described, map[string]string{address: "Ünïcode"})
+	})
+}
+
 // Every member of a client that cannot be is named.
 func TestAdminClientMetadata(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {
@@ -272,37 +348,67 @@ func TestAdminClientMetadata(t *testing.T) {
 		r.app(t, "taken")
 		long := strings.Repeat("a", 256)
 		for body, field := range map[string]string{
-			`{"client_name": "x", "unknown": 1}`:                "unknown",
-			`{"client_name": 1}`:                                "client_name",
-			`{"client_name": "` + long + `"}`:                   "client_name",
-			`{"client_name": "a\u0000"}`:                        "client_name",
-			`{"client_id": "taken"}`:                            "client_id",
-			`{"client_id": "with space"}`:                       "client_id",
-			`{"client_id": "` + long + `"}`:                     "client_id",
-			`{"client_id": "ä"}`:                                "client_id",
-			`{"client_secret": "sgs_mine"}`:                     "client_secret",
-			`{"grant_types": ["authorization_code"]}`:           "grant_types",
-			`{"grant_types": "password"}`:                       "grant_types",
-			`{"grant_types": [1]}`:                              "grant_types",
-			`{"token_endpoint_auth_method": "private_key_jwt"}`: "token_endpoint_auth_method",
+			`{"client_name": "x", "unknown": 1}`:       "unknown",
+			`{"client_name": 1}`:                       "client_name",
+			`{"client_name": "` + long + `"}`:          "client_name",
+			`{"client_name": "a\u0000"}`:               "client_name",
+			`{"client_id": "taken"}`:                   "client_id",
+			`{"client_id": "with space"}`:              "client_id",
+			`{"client_id": "` + long + `"}`:            "client_id",
+			`{"client_id": "ä"}`:                       "client_id",
+			`{"client_secret": "sgs_mine"}`:            "client_secret",
+			`{"grant_types": ["implicit"]}`:            "grant_types",
+			`{"grant_types": ["authorization_code"]}`:  "redirect_uris",
+			`{"response_types": ["token"]}`:            "response_types",
+			`{"response_types": ["code", "id_token"]}`: "response_types",
+			`{"response_types": "code"}`:               "response_types",
+			`{"redirect_uris": ["https://app.example.com/"], "grant_types": ["authorization_code"], "response_types": []}`: "response_types",
+			`{"application_type": "spa"}`:                                                   "application_type",
+			`{"redirect_uris": ["com.example.app:/cb"]}`:                                    "redirect_uris",
+			`{"redirect_uris": ["https://app.example.com/cb?code=x"]}`:                      "redirect_uris",
+			`{"post_logout_redirect_uris": ["http://app.example.com/"]}`:                    "post_logout_redirect_uris",
+			`{"token_endpoint_auth_method": "none", "require_pkce": false}`:                 "require_pkce",
+			`{"require_pkce": "no"}`:                                                        "require_pkce",
+			`{"skip_consent": 1}`:                                                           "skip_consent",
+			`{"client_uri": "javascript:alert(1)"}`:                                         "client_uri",
+			`{"logo_uri": "data:image/png;base64,AAAA"}`:                                    "logo_uri",
+			`{"policy_uri": "http://app.example.com"}`:                                      "policy_uri",
+			`{"tos_uri": "/terms"}`:                                                         "tos_uri",
+			`{"contacts": ["a\nb"]}`:                                                        "contacts",
+			`{"contacts": "ann@example.com"}`:                                               "contacts",
+			`{"backchannel_logout_uri": "http://10.0.0.1/logout"}`:                          "backchannel_logout_uri",
+			`{"backchannel_logout_uri": "https://app.example.com/#x"}`:                      "backchannel_logout_uri",
+			`{"id_token_signed_response_alg": "HS256"}`:                                     "id_token_signed_response_alg",
+			`{"id_token_signed_response_alg": "none"}`:                                      "id_token_signed_response_alg",
+			`{"default_max_age": -1}`:                                                       "default_max_age",
+			`{"default_max_age": "12h"}`:                                                    "default_max_age",
+			`{"require_auth_time": "yes"}`:                                                  "require_auth_time",
+			`{"access_token_ttl": "soon"}`:                                                  "access_token_ttl",
+			`{"access_token_ttl": 900}`:                                                     "access_token_ttl",
+			`{"refresh_token_ttl": "0s"}`:                                                   "refresh_token_ttl",
+			`{"session_ttl": "-1h"}`:                                                        "session_ttl",
+			`{"client_name": "shop\u202egnp.exe"}`:                                          "client_name",
+			`{"grant_types": "password"}`:                                                   "grant_types",
+			`{"grant_types": [1]}`:                                                          "grant_types",
+			`{"token_endpoint_auth_method": "private_key_jwt"}`:                             "token_endpoint_auth_method",
 			`{"token_endpoint_auth_method": "none", "grant_types": ["client_credentials"]}`: "grant_types",
 			`{"token_endpoint_auth_method": "none", "resource_server": true}`:               "resource_server",
-			`{"scope": "a  b"}`:                                   "scope",
-			`{"scope": ["a"]}`:                                    "scope",
-			`{"scope": "signet:root"}`:                            "scope",
-			`{"audience": ["api"]}`:                               "audience",
-			`{"audience": ["https://api.example.com#x"]}`:         "audience",
-			`{"redirect_uris": ["javascript:alert(1)"]}`:          "redirect_uris",
-			`{"redirect_uris": ["http://app.example.com/cb"]}`:    "redirect_uris",
-			`{"redirect_uris": ["https://app.example.com/cb#x"]}`: "redirect_uris",
-			`{"redirect_uris": ["https://*.example.com/cb"]}`:     "redirect_uris",
-			`{"browser_origins": ["https://app.example.com/"]}`:   "browser_origins",
-			`{"browser_origins": ["http://app.example.com"]}`:     "browser_origins",
-			`{"resource_server": "yes"}`:                          "resource_server",
-			`{"disabled": 1}`:                                     "disabled",
-			`{"CLIENT_NAME": "x"}`:                                "CLIENT_NAME",
-			`{"client_name": "x", "client_name": "y"}`:            "client_name",
-			`{"jwks_uri": "https://10.0.0.1/keys"}`:               "jwks_uri",
+			`{"scope": "a  b"}`:                                                             "scope",
+			`{"scope": ["a"]}`:                                                              "scope",
+			`{"scope": "signet:root"}`:                                                      "scope",
+			`{"audience": ["api"]}`:                                                         "audience",
+			`{"audience": ["https://api.example.com#x"]}`:                                   "audience",
+			`{"redirect_uris": ["javascript:alert(1)"]}`:                                    "redirect_uris",
+			`{"redirect_uris": ["http://app.example.com/cb"]}`:                              "redirect_uris",
+			`{"redirect_uris": ["https://app.example.com/cb#x"]}`:                           "redirect_uris",
+			`{"redirect_uris": ["https://*.example.com/cb"]}`:                               "redirect_uris",
+			`{"browser_origins": ["https://app.example.com/"]}`:                             "browser_origins",
+			`{"browser_origins": ["http://app.example.com"]}`:                               "browser_origins",
+			`{"resource_server": "yes"}`:                                                    "resource_server",
+			`{"disabled": 1}`:                                                               "disabled",
+			`{"CLIENT_NAME": "x"}`:                                                          "CLIENT_NAME",
+			`{"client_name": "x", "client_name": "y"}`:                                      "client_name",
+			`{"jwks_uri": "https://10.0.0.1/keys"}`:                                         "jwks_uri",
 		} {
 			for _, c := range []struct{ method, path string }{{"POST", "/admin/clients"}, {"PUT", "/admin/clients/taken"}} {
 				if c.method == "PUT" && body == `{"client_id": "taken"}` {

@@ -112,10 +112,10 @@ func (s *description) find(u *url.URL) (path string, item *openapi3.PathItem, va
 	return "", nil, nil
 }
 
-// undescribed tells whether a path is none of the description's: the console's pages are no API.
+// undescribed tells whether a path is none of the description's: pages are no API.
 func undescribed(path string) bool {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	return first == "console"
+	return slices.Contains([]string{"console", "authorize", "login", "consent", "logout", "static"}, first)
 }
 
 // conform tells what of an answer, or of a request that succeeded, is not as the description says.

@@ -21,9 +21,13 @@ import (
 	"github.com/google/uuid"
 
 	"signet/audit"
+	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
+	"signet/logins"
 	"signet/server"
+	"signet/server/oauth"
+	"signet/server/pages"
 	"signet/storage"
 	"signet/storage/storagetest"
 	"signet/tokens"
@@ -76,6 +80,10 @@ type replica struct {
 	users      *users.Service
 	keys       *keys.Service
 	tokens     *tokens.Service
+
+	logins         *logins.Service
+	authorizations *authorizations.Service
+
 	close      func()
 	closeStore func()
 }
@@ -98,19 +106,25 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	r := &replica{store: store, closeStore: sync.OnceFunc(store.Close)}
 	t.Cleanup(r.closeStore)
 	check(t, store.Migrate(t.Context()))
-	r.clients = clients.New(r.store, set.log)
+	r.clients = clients.New(r.store, clients.Config{}, set.log)
 	r.users = users.New(r.store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: set.loginWindow}, set.log)
 	r.keys = keys.New(r.store, keys.Config{
 		Secret: secret, Algorithm: set.alg, SigningSecret: []byte(set.signingSecret), TokenTTL: set.accessTTL, RotateEvery: 30 * 24 * time.Hour,
 	}, set.log)
-	r.tokens = tokens.New(r.store, r.keys, tokens.Config{
+	r.logins = logins.New(r.store, logins.Config{Secret: secret, StayTTL: 30 * 24 * time.Hour}, set.log)
+	r.authorizations = authorizations.New(r.store, secret, set.log)
+	r.tokens = tokens.New(r.store, r.keys, r.authorizations, tokens.Config{
 		Issuer: set.issuer, Secret: secret, AccessTTL: set.accessTTL, RefreshTTL: set.refreshTTL, SessionTTL: set.sessionTTL,
 		RetryWindow: set.retryWindow,
 	}, set.log)
 	if !set.keysNotLoaded {
 		check(t, r.keys.Load(t.Context()))
 	}
-	s := server.New(server.Config{TrustedProxies: set.proxies, CORSOrigins: set.origins, CookieDomain: set.cookieDomain}, r.store, r.clients, r.users, r.tokens, r.keys, set.log)
+	look, err := pages.New(pages.Config{Issuer: set.issuer})
+	check(t, err)
+	s := server.New(server.Config{TrustedProxies: set.proxies, CORSOrigins: set.origins, CookieDomain: set.cookieDomain, Pages: look}, r.store, oauth.Services{
+		Clients: r.clients, Users: r.users, Tokens: r.tokens, Keys: r.keys, Logins: r.logins, Authorizations: r.authorizations,
+	}, set.log)
 	r.public = s.Public()
 	srv := httptest.NewServer(r.public)
 	r.close = srv.Close

@@ -26,6 +26,8 @@ import (
 
 	"signet/keys"
 	"signet/server"
+	"signet/server/oauth"
+	"signet/server/pages"
 	"signet/tokens"
 )
 
@@ -39,7 +41,11 @@ func (noDatabase) PoolStats() (a, b, c int, waits int64) { return 0, 0, 0, 0 }
 func bare() *server.Server {
 	log := slog.New(slog.DiscardHandler)
 	k := keys.New(nil, keys.Config{}, log)
-	return server.New(server.Config{}, noDatabase{}, nil, nil, tokens.New(nil, k, tokens.Config{Issuer: issuer}, log), k, log)
+	look, err := pages.New(pages.Config{Issuer: issuer})
+	if err != nil {
+		panic(err)
+	}
+	return server.New(server.Config{Pages: look}, noDatabase{}, oauth.Services{Tokens: tokens.New(nil, k, nil, tokens.Config{Issuer: issuer}, log), Keys: k}, log)
 }
 
 // served is a server that Serve is running.

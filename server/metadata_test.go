@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -28,15 +29,35 @@ func TestMetadata(t *testing.T) {
 					t.Errorf("Access-Control-Allow-Origin is %q: scripts could not read it", got)
 				}
 				methods := []any{"client_secret_basic", "client_secret_post", "none"}
+				strs := func(words string) (list []any) {
+					for w := range strings.FieldsSeq(words) {
+						list = append(list, w)
+					}
+					return list
+				}
 				equal(t, "the document", a.json, map[string]any{
-					"issuer": c.issuer, "token_endpoint": c.issuer + "/token", "jwks_uri": c.issuer + "/.well-known/jwks.json",
-					"scopes_supported": []any{"signet:admin", "signet:account"}, "response_types_supported": []any{},
-					"grant_types_supported":                 []any{"password", "refresh_token", "client_credentials"},
+					"issuer": c.issuer, "authorization_endpoint": c.issuer + "/authorize", "token_endpoint": c.issuer + "/token",
+					"userinfo_endpoint": c.issuer + "/userinfo", "end_session_endpoint": c.issuer + "/logout",
+					"jwks_uri":                 c.issuer + "/.well-known/jwks.json",
+					"scopes_supported":         strs("openid profile email phone groups offline_access signet:admin signet:account"),
+					"response_types_supported": strs("code"), "response_modes_supported": strs("query fragment form_post"),
+					"grant_types_supported":   strs("authorization_code password refresh_token client_credentials"),
+					"subject_types_supported": strs("public"), "id_token_signing_alg_values_supported": strs("RS256 ES256 PS256 EdDSA"),
 					"token_endpoint_auth_methods_supported": methods,
 					"revocation_endpoint":                   c.issuer + "/revoke", "revocation_endpoint_auth_methods_supported": methods,
-					"introspection_endpoint":                        c.issuer + "/introspect",
-					"introspection_endpoint_auth_methods_supported": methods[:2],
+					"introspection_endpoint": c.issuer + "/introspect", "introspection_endpoint_auth_methods_supported": methods[:2],
+					"code_challenge_methods_supported": strs("S256"), "authorization_response_iss_parameter_supported": true,
+					"claims_supported": strs("sub iss aud exp iat auth_time nonce acr amr at_hash sid name given_name family_name preferred_username " +
+						"picture locale zoneinfo updated_at email email_verified phone_number phone_number_verified groups"),
+					"claim_types_supported": strs("normal"), "claims_parameter_supported": true,
+					"request_parameter_supported": false, "request_uri_parameter_supported": false,
+					"prompt_values_supported": strs("none login consent select_account"), "acr_values_supported": strs("aal1"),
+					"ui_locales_supported":         strs("en de es fr zh"),
+					"backchannel_logout_supported": true, "backchannel_logout_session_supported": true,
 				})
+				if oidc := r.get(t, "/.well-known/openid-configuration"); oidc.body != a.body {
+					t.Errorf("the discovery document says something else:\n%s", oidc.body)
+				}
 			}, func(s *settings) { s.issuer = c.issuer })
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"signet/audit"
 	"signet/clients"
 )
 
@@ -293,7 +294,9 @@ func TestCORS(t *testing.T) {
 		each(t, func(t *testing.T, r *replica) {
 			c := r.app(t, "app")
 			for _, path := range postEndpoints {
-				preflight(t, r, path, page).want(t, http.StatusMethodNotAllowed, "invalid_request")
+				if got := preflight(t, r, path, page).header.Get("Access-Control-Allow-Origin"); got != "" {
+					t.Errorf("%s: preflight: Access-Control-Allow-Origin is %q", path, got)
+				}
 				a := r.post(t, path, c, form("grant_type", "client_credentials", "token", "x"), header("Origin", page))
 				if got := a.header.Get("Access-Control-Allow-Origin"); got != "" || a.status != http.StatusOK {
 					t.Errorf("%s: %d, Access-Control-Allow-Origin is %q", path, a.status, got)
@@ -332,6 +335,43 @@ func TestCORS(t *testing.T) {
 				}
 			}
 		}, func(s *settings) { s.origins = []string{page} })
+	})
+	// The pages that public clients are sent back to may get tokens without any setting, as long as the client is enabled.
+	t.Run("of clients", func(t *testing.T) {
+		each(t, func(t *testing.T, r *replica) {
+			spa := r.app(t, "spa", func(c *clients.Client) {
+				c.AuthMethod, c.Grants, c.ApplicationType, c.ResourceServer = clients.None, nil, clients.Native, false
+				c.RedirectURIs = []string{
+					"https://App.example.com:443/cb?x=https://query.example.com", "http://localhost:5173/cb", "https://other.example.com:8443/", "com.example.app:/cb",
+				}
+			})
+			r.app(t, "confidential", func(c *clients.Client) { c.RedirectURIs = []string{"https://secret.example.com/cb"} })
+			for from, want := range map[string]bool{
+				page: true, "http://localhost:5173": true, "https://other.example.com:8443": true,
+				"https://other.example.com": false, "http://localhost": false, "http://localhost:5174": false, "http://app.example.com": false, "https://secret.example.com": false,
+				"https://query.example.com": false, "com.example.app://": false, "com.example.app:": false, "null": false, "https://app.example.com/cb": false,
+			} {
+				for _, path := range []string{"/token", "/revoke", "/introspect"} {
+					expected := ""
+					if want && path != "/introspect" {
+						expected = from
+					}
+					for name, h := range map[string]http.Header{
+						"preflight": preflight(t, r, path, from).header,
+						"answer":    r.do(t, r.request(t.Context(), path, "token=x&client_id=spa", header("Origin", from))).header,
+					} {
+						if got := h.Get("Access-Control-Allow-Origin"); got != expected || h.Get("Access-Control-Allow-Credentials") != "" {
+							t.Errorf("%s %s from %s: Access-Control-Allow-Origin is %q, want %q", name, path, from, got, expected)
+						}
+					}
+				}
+			}
+			_, err := r.clients.SetDisabled(t.Context(), spa.ID, true, audit.Origin{})
+			check(t, err)
+			if got := preflight(t, r, "/token", page).header.Get("Access-Control-Allow-Origin"); got != "" {
+				t.Errorf("of a disabled client: %q", got)
+			}
+		})
 	})
 	t.Run("a preflight has the headers of every answer", func(t *testing.T) {
 		each(t, func(t *testing.T, r *replica) { commonHeaders(t, preflight(t, r, "/token", page)) },

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -23,9 +24,9 @@ import (
 	"signet/server/api"
 	"signet/server/console"
 	"signet/server/oauth"
+	"signet/server/pages"
 	"signet/server/request"
 	"signet/tokens"
-	"signet/users"
 )
 
 // Config is what the operator decides about HTTP.
@@ -34,6 +35,7 @@ type Config struct {
 	CORSOrigins    []string       // browser origins that may call /token and /revoke
 	CookieDomain   string         // of the cookie with a browser session's access token; empty: the issuer's host alone
 
+	Pages      *pages.Pages  // what users see
 	DrainDelay time.Duration // how long requests are still taken after the order to stop
 
 	Activity *activity.Counter // is told what happens; may be nil
@@ -65,9 +67,10 @@ type Server struct {
 }
 
 // New returns a server on the domain's services.
-func New(cfg Config, db Database, c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, log *slog.Logger) *Server {
+func New(cfg Config, db Database, d oauth.Services, log *slog.Logger) *Server {
 	registry := prometheus.NewRegistry()
-	o := oauth.New(c, u, t, k, registry, cfg.Activity, cfg.CookieDomain)
+	o := oauth.New(d, cfg.Pages, registry, cfg.Activity, cfg.CookieDomain)
+	c, u, t, k := d.Clients, d.Users, d.Tokens, d.Keys
 	s := &Server{
 		cfg: cfg, log: log, db: db, clients: c, keys: k, registry: registry,
 		oauth: o,
@@ -118,29 +121,38 @@ func (s *Server) Public() http.Handler {
 }
 
 // fromBrowsers lets scripts of other origins call what is for them (Fetch standard, CORS protocol): those of the configured
-// origins /token and /revoke, those of the clients' browser_origins, with cookies, /session and /account. Which client's page
-// may do what is for those endpoints to say.
+// origins, and of the pages that public clients are sent back to, /token and /revoke; those of any origin /userinfo; those of
+// the clients' browser_origins, with cookies, /session and /account. Which client's page may do what is for those endpoints to say.
 func (s *Server) fromBrowsers() gin.HandlerFunc {
 	options := cors.Options{
 		AllowedMethods: []string{http.MethodPost}, AllowedHeaders: []string{"Authorization", "Content-Type", "X-Request-Id"},
 		ExposedHeaders: []string{"Retry-After", "WWW-Authenticate", "X-Request-Id"}, MaxAge: 600,
-		AllowedOrigins: s.cfg.CORSOrigins,
+	}
+	options.AllowOriginVaryRequestFunc = func(r *http.Request, origin string) (bool, []string) {
+		if slices.Contains(s.cfg.CORSOrigins, origin) {
+			return true, nil
+		}
+		known, err := s.clients.TokenOrigin(r.Context(), origin)
+		return known && err == nil, nil // without a database nothing is allowed, nor would anything be done
 	}
 	tokens := cors.New(options)
 	options.AllowedMethods = []string{http.MethodGet, http.MethodPost, http.MethodDelete}
-	options.AllowedOrigins, options.AllowCredentials = nil, true
+	options.AllowCredentials = true
 	options.AllowOriginVaryRequestFunc = func(r *http.Request, origin string) (bool, []string) {
 		known, err := s.clients.OriginRegistered(r.Context(), origin)
-		return known && err == nil, nil // without a database nothing is allowed, nor would anything be done
+		return known && err == nil, nil
 	}
 	cookies := cors.New(options)
+	options.AllowedMethods = []string{http.MethodGet, http.MethodPost}
+	options.AllowCredentials, options.AllowOriginVaryRequestFunc, options.AllowedOrigins = false, nil, []string{"*"}
+	anybody := cors.New(options)
 	return func(c *gin.Context) {
-		protocol := tokens
+		var protocol *cors.Cors
 		switch first, _, _ := strings.Cut(strings.TrimPrefix(c.Request.URL.Path, "/"), "/"); first {
-		case "token", "revoke":
-			if len(s.cfg.CORSOrigins) == 0 { // which the library takes for all
-				return
-			}
+		case "token", "revoke", "par":
+			protocol = tokens
+		case "userinfo":
+			protocol = anybody
 		case "session", "account":
 			protocol = cookies
 		default:

@@ -11,8 +11,10 @@ import (
 
 	"signet/activity"
 	"signet/audit"
+	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
+	"signet/logins"
 	"signet/storage/postgres"
 	"signet/storage/sqlite"
 	"signet/tokens"
@@ -23,10 +25,15 @@ import (
 type Store interface {
 	activity.Store
 	audit.Store
+	authorizations.Store
 	clients.Store
 	keys.Store
+	logins.Store
 	tokens.Store
 	users.Store
+
+	// IDTokenAlgorithms returns the algorithms that enabled clients want their ID tokens signed with.
+	IDTokenAlgorithms(ctx context.Context) ([]keys.Algorithm, error)
 
 	// Migrate brings the schema up to date. Replicas may do so at once.
 	Migrate(ctx context.Context) error
@@ -49,6 +56,8 @@ type Store interface {
 	DeleteLoginFailures(ctx context.Context, window time.Duration) (int64, error)
 	// DeleteEvents deletes audit events older than the retention.
 	DeleteEvents(ctx context.Context, retention time.Duration) (int64, error)
+	// DeleteEndedLogins deletes logins that have ended, codes that nobody fetched, and consents of users or to clients that are gone.
+	DeleteEndedLogins(ctx context.Context) (int64, error)
 	// DeleteInterruptions deletes interruptions that ended longer ago than the retention.
 	DeleteInterruptions(ctx context.Context, retention time.Duration) (int64, error)
 	// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep.

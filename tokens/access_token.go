@@ -25,6 +25,7 @@ type accessClaims struct {
 	ClientID  string   `json:"client_id"`
 	Scope     string   `json:"scope"`
 	SessionID string   `json:"sid,omitempty"`
+	Groups    []string `json:"groups,omitempty"` // with the scope groups (RFC 9068 section 2.2.3.1)
 
 	jwt.Claims `json:"-"` // never asked: these claims are judged by the database's clock, in Introspect and Revoke
 }
@@ -88,9 +89,8 @@ func clientTokenEpoch(id string) (int64, bool) {
 	return int64(binary.BigEndian.Uint64(b[:8])), true //nolint:gosec // the same 64 bits
 }
 
-// issue signs an access token. It lives for the configured time from now, but not beyond end, the end of its session.
-func (s *Service) issue(c accessClaims, now, end time.Time) (Issued, error) {
-	ttl := s.cfg.AccessTTL
+// issue signs an access token. It lives for the ttl from now, but not beyond end, the end of its session.
+func (s *Service) issue(c accessClaims, ttl time.Duration, now, end time.Time) (Issued, error) {
 	if !end.IsZero() {
 		ttl = min(ttl, end.Sub(now))
 	}
@@ -110,6 +110,7 @@ type Issued struct {
 	ExpiresIn    time.Duration
 	Scope        string // of the access token
 	RefreshToken string // empty where none is issued
+	IDToken      string // empty without OpenID Connect
 	SessionID    string // empty for a client's own token
 
 	SessionExpiresIn time.Duration // until the session ends if it is not used any more; zero for a client's own token
@@ -119,5 +120,5 @@ type Issued struct {
 func (s *Service) ClientToken(c *clients.Client, scope clients.Scope, audience []string) (Issued, error) {
 	return s.issue(accessClaims{
 		Subject: c.ID, Audience: audience, ID: newClientTokenID(c.Epoch), ClientID: c.ID, Scope: scope.String(),
-	}, time.Now(), time.Time{})
+	}, s.accessTTL(c), time.Now(), time.Time{})
 }

@@ -83,7 +83,7 @@ func (s *Service) Renew(a Access) (Issued, error) {
 	issued, err := s.issue(accessClaims{
 		Subject: a.UserID, Audience: Audience{s.cfg.Issuer}, ID: newTokenID(), ClientID: a.ClientID,
 		Scope: a.Scope.String(), SessionID: a.SessionID,
-	}, a.Now, a.SessionEnd)
+	}, s.cfg.AccessTTL, a.Now, a.SessionEnd)
 	issued.SessionID = a.SessionID
 	return issued, err
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/google/uuid"
 
 	"signet/audit"
+	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
 	"signet/storage"
@@ -72,8 +73,8 @@ func newReplica(ctx context.Context, store storage.Store, secret keys.Secret, wi
 	log := slog.New(slog.DiscardHandler)
 	k := keys.New(store, keys.Config{Secret: secret, Algorithm: keys.EdDSA, TokenTTL: accessTTL, RotateEvery: time.Hour}, log)
 	return replica{
-		store: store, users: users.New(store, users.Config{Secret: secret, MaxFailures: 10, Window: time.Hour}, log), clients: clients.New(store, log),
-		tokens: tokens.New(store, k, tokens.Config{
+		store: store, users: users.New(store, users.Config{Secret: secret, MaxFailures: 10, Window: time.Hour}, log), clients: clients.New(store, clients.Config{}, log),
+		tokens: tokens.New(store, k, authorizations.New(store, secret, log), tokens.Config{
 			Issuer: issuer, Secret: secret, AccessTTL: accessTTL, RefreshTTL: refreshTTL, SessionTTL: sessionTTL, RetryWindow: window,
 		}, log),
 	}, k.Load(ctx)
@@ -406,7 +407,7 @@ func TestUnissuedTokensDoNotReachTheDatabase(t *testing.T) {
 		log := slog.New(slog.DiscardHandler)
 		k := keys.New(x.store, keys.Config{Secret: x.secret, Algorithm: keys.EdDSA, TokenTTL: accessTTL, RotateEvery: time.Hour}, log)
 		check(t, k.Load(t.Context()))
-		apart := tokens.New(untouchable{}, k, tokens.Config{Issuer: issuer, Secret: x.secret, AccessTTL: accessTTL, RefreshTTL: refreshTTL, SessionTTL: sessionTTL, RetryWindow: retryWindow}, log)
+		apart := tokens.New(untouchable{}, k, authorizations.New(nil, x.secret, log), tokens.Config{Issuer: issuer, Secret: x.secret, AccessTTL: accessTTL, RefreshTTL: refreshTTL, SessionTTL: sessionTTL, RetryWindow: retryWindow}, log)
 
 		var bad []string
 		whole := issued.RefreshToken

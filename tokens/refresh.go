@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"signet/audit"
 	"signet/clients"
@@ -38,11 +39,14 @@ func (s *Service) Refresh(ctx context.Context, c *clients.Client, token string, 
 	next := t.successor()
 	u := Use{
 		Session: t.session, ClientID: c.ID, SecretDigest: t.digest(), From: t.sequence, To: next.sequence,
-		Scope: scope, Audience: audience, IdleTTL: s.cfg.RefreshTTL, Address: o.Address, UserAgent: shorten(o.UserAgent),
+		Scope: scope, Audience: audience, IdleTTL: s.refreshTTL(c), Address: o.Address, UserAgent: shorten(o.UserAgent),
 		Repeatable: s.cfg.RetryWindow > 0,
 	}
 	succeed := func(g Grant, outcome Outcome) (Issued, Outcome, error) {
-		issued, err := s.issueFor(t.session, c.ID, g, scope, audience)
+		issued, err := s.issueFor(t.session, c, g, scope, audience)
+		if err == nil && g.Facts != nil && (scope == nil || slices.Contains(scope, clients.ScopeOpenID)) {
+			issued.IDToken, err = s.idToken(ctx, c, g, issued, "")
+		}
 		issued.RefreshToken = s.codec.format(next)
 		return issued, outcome, err
 	}

@@ -1,10 +1,14 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -13,6 +17,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"signet/audit"
+	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
 	"signet/users"
@@ -69,6 +74,48 @@ type Grant struct {
 	Audience []string
 	Now      time.Time
 	End      time.Time // the session's absolute end
+
+	// Of a session of OpenID Connect, or with the scope groups:
+	User    users.User            // name and profile alone
+	LoginID string                // empty: the session began without a browser
+	Facts   *authorizations.Facts // nil: without OpenID Connect
+}
+
+// Complete fills in what is stored as text: the login, if any, the facts, and the user's name and profile.
+func (g *Grant) Complete(login, facts *string, shown []byte) (err error) {
+	if login != nil {
+		g.LoginID = *login
+	}
+	g.User, g.Facts, err = ParseShown(facts, shown)
+	return err
+}
+
+// ParseShown reads the facts of a session, which has none without OpenID Connect, and what may be shown of its user, as they are
+// stored.
+func ParseShown(facts *string, shown []byte) (u users.User, f *authorizations.Facts, err error) {
+	if facts != nil {
+		if err = json.Unmarshal([]byte(*facts), &f); err != nil {
+			return u, nil, fmt.Errorf("the facts of a session cannot be read: %w", err)
+		}
+	}
+	if shown != nil {
+		var user struct {
+			Username string          `json:"username"`
+			Profile  json.RawMessage `json:"profile"`
+		}
+		if err = json.Unmarshal(shown, &user); err == nil {
+			u.Username = user.Username
+			u.Profile, err = users.ParseProfile(user.Profile)
+		}
+	}
+	return u, f, err
+}
+
+// CodeGrant is what a session that a code began holds.
+type CodeGrant struct {
+	Grant
+
+	Nonce string // of the request
 }
 
 // State is what became of a session.
@@ -104,6 +151,10 @@ type Holder struct {
 	Audience   []string      // likewise; none: the issuer
 	SessionEnd time.Time     // the absolute end of the session; zero for a client's own token
 	Now        time.Time
+
+	// Of a session of OpenID Connect:
+	User  users.User            // name and profile alone
+	Facts *authorizations.Facts // nil: without OpenID Connect
 }
 
 // Filter selects sessions. Zero members select everything.
@@ -122,6 +173,12 @@ type Filter struct {
 type Store interface {
 	// CreateSession inserts a session at sequence 0, or returns ErrInvalidGrant if its user or client changed meanwhile.
 	CreateSession(ctx context.Context, n NewSession, e audit.Event) (Grant, error)
+	// RedeemCode deletes the code and begins its session if all that r says of it is true, it has not expired, and its user,
+	// client, login and consent are as they were when it was issued.
+	RedeemCode(ctx context.Context, r Redemption, e audit.Event) (g CodeGrant, ok bool, err error)
+	// RefuseCode tells what is wrong with a redemption that was refused, counts it if the code does not fit, and, if the code was
+	// redeemed before, revokes the session that came of it, with the event, and returns its user.
+	RefuseCode(ctx context.Context, r Redemption, e audit.Event) (why Refusal, userID string, err error)
 	// Rotate moves the session from one sequence number to the next if all that u says of it is true and it can be used.
 	// The event, if any, is written if it did.
 	Rotate(ctx context.Context, u Use, e *audit.Event) (Grant, bool, error)
@@ -174,18 +231,19 @@ type Service struct {
 	keys  *keys.Service
 	cfg   Config
 	codec refreshCodec
+	codes *authorizations.Service
 	log   *slog.Logger
 
 	verified *lru.Cache[[sha256.Size]byte, verified]
 }
 
-// New returns a service on the store that signs with k.
-func New(store Store, k *keys.Service, cfg Config, log *slog.Logger) *Service {
+// New returns a service on the store that signs with k and redeems the codes of a.
+func New(store Store, k *keys.Service, a *authorizations.Service, cfg Config, log *slog.Logger) *Service {
 	cache, err := lru.New[[sha256.Size]byte, verified](maxVerified)
 	if err != nil {
 		panic(err) // only for a size below one
 	}
-	return &Service{store: store, keys: k, cfg: cfg, codec: newRefreshCodec(cfg.Secret), log: log, verified: cache}
+	return &Service{store: store, keys: k, cfg: cfg, codec: newRefreshCodec(cfg.Secret), codes: a, log: log, verified: cache}
 }
 
 // Issuer is the iss of every token.
@@ -194,7 +252,7 @@ func (s *Service) Issuer() string { return s.cfg.Issuer }
 // StartSession begins a session of the user on the client, whose password was checked, and issues its first tokens: a
 // refresh token where the client is registered for that grant. It returns ErrInvalidGrant if the user or client changed since.
 func (s *Service) StartSession(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, o audit.Origin) (Issued, error) {
-	return s.start(ctx, c, u, scope, audience, s.cfg.RefreshTTL, s.cfg.SessionTTL, o)
+	return s.start(ctx, c, u, scope, audience, s.refreshTTL(c), s.sessionTTL(c), o)
 }
 
 // StartSessionUntil is StartSession for a session that lives for the ttl, however little it is used.
@@ -215,7 +273,7 @@ func (s *Service) start(ctx context.Context, c *clients.Client, u users.User, sc
 		return Issued{}, err
 	}
 	e.Log(ctx, s.log)
-	issued, err := s.issueFor(first.session, c.ID, g, nil, nil)
+	issued, err := s.issueFor(first.session, c, g, nil, nil)
 	if err == nil && c.May(clients.RefreshToken) {
 		issued.RefreshToken = s.codec.format(first)
 	}
@@ -223,20 +281,34 @@ func (s *Service) start(ctx context.Context, c *clients.Client, u users.User, sc
 }
 
 // issueFor signs an access token of a session, narrowed to the scope and audience if they are not nil.
-func (s *Service) issueFor(session uuid.UUID, clientID string, g Grant, scope clients.Scope, audience []string) (Issued, error) {
+func (s *Service) issueFor(session uuid.UUID, c *clients.Client, g Grant, scope clients.Scope, audience []string) (Issued, error) {
 	if scope == nil {
 		scope = g.Scope
 	}
 	if audience == nil {
 		audience = g.Audience
 	}
-	issued, err := s.issue(accessClaims{
-		Subject: g.UserID, Audience: audience, ID: newTokenID(), ClientID: clientID,
-		Scope: scope.String(), SessionID: session.String(),
-	}, g.Now, g.End)
+	claims := accessClaims{
+		Subject: g.UserID, Audience: audience, ID: newTokenID(), ClientID: c.ID, Scope: scope.String(), SessionID: session.String(),
+	}
+	if slices.Contains(scope, clients.ScopeGroups) {
+		claims.Groups = g.User.Groups
+	}
+	issued, err := s.issue(claims, s.accessTTL(c), g.Now, g.End)
 	issued.SessionID = session.String()
-	issued.SessionExpiresIn = min(s.cfg.RefreshTTL, g.End.Sub(g.Now))
+	issued.SessionExpiresIn = min(s.refreshTTL(c), g.End.Sub(g.Now))
 	return issued, err
+}
+
+// The lives of a client's tokens and sessions: its own, or else the configured ones.
+func (s *Service) accessTTL(c *clients.Client) time.Duration {
+	return cmp.Or(c.AccessTTL, s.cfg.AccessTTL)
+}
+func (s *Service) refreshTTL(c *clients.Client) time.Duration {
+	return cmp.Or(c.RefreshTTL, s.cfg.RefreshTTL)
+}
+func (s *Service) sessionTTL(c *clients.Client) time.Duration {
+	return cmp.Or(c.SessionTTL, s.cfg.SessionTTL)
 }
 
 // maxUserAgent bounds what is kept of a User-Agent, in bytes.

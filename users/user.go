@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -38,6 +41,8 @@ type User struct {
 	// Epoch is raised to end all of the user's sessions at once: each remembers the epoch in which it began.
 	Epoch        int64  `json:"-"`
 	PasswordHash string `json:"-"`
+
+	Profile
 }
 
 // Store is what this package needs of a database. Every change writes its audit event in the same transaction.
@@ -85,6 +90,8 @@ type Changes struct {
 	EndSessions  bool
 	Except       string // the id of a session of the user that lives on; none if empty
 	Epoch        *int64 // nothing is changed, and ErrNotFound returned, unless it is still this one
+
+	Profile, OldProfile *Profile // a new profile in place of that one, else ErrProfileChanged; a verified address of another user ErrEmailTaken
 }
 
 // Config is what the operator decides about logins.
@@ -161,10 +168,23 @@ type Change struct {
 	Password *string // a new one ends all of the user's sessions
 	Disabled *bool   // disabling ends them as well, for good
 	Admin    *bool
+	Profile  map[string]json.RawMessage // members of the profile, as With takes them
 }
 
-// Update makes the change as a whole, or returns ErrNotFound or ErrPassword.
-func (s *Service) Update(ctx context.Context, id string, ch Change, o audit.Origin) (User, error) {
+// ErrProfileChanged says that somebody else changed the profile meanwhile.
+var ErrProfileChanged = errors.New("the profile changed")
+
+// Update makes the change as a whole, or returns ErrNotFound, ErrPassword, a ProfileError or ErrEmailTaken.
+func (s *Service) Update(ctx context.Context, id string, ch Change, o audit.Origin) (u User, err error) {
+	for range 5 {
+		if u, err = s.update(ctx, id, ch, o); !errors.Is(err, ErrProfileChanged) {
+			break
+		}
+	}
+	return u, err
+}
+
+func (s *Service) update(ctx context.Context, id string, ch Change, o audit.Origin) (User, error) {
 	changes := Changes{Disabled: ch.Disabled, Admin: ch.Admin}
 	var events []audit.Event
 	if ch.Password != nil {
@@ -184,6 +204,20 @@ func (s *Service) Update(ctx context.Context, id string, ch Change, o audit.Orig
 			t = audit.UserDisabled
 		}
 		events = append(events, event(t, o, id))
+	}
+	if len(ch.Profile) > 0 {
+		u, err := s.store.User(ctx, id)
+		if err != nil {
+			return User{}, err
+		}
+		profile, err := u.With(ch.Profile)
+		if err != nil {
+			return User{}, err
+		}
+		changes.Profile, changes.OldProfile = &profile, &u.Profile
+		e := event(audit.UserUpdated, o, id)
+		e.Detail = "profile: " + strings.Join(slices.Sorted(maps.Keys(ch.Profile)), ", ")
+		events = append(events, e)
 	}
 	if ch.Admin != nil {
 		e := event(audit.UserUpdated, o, id)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"signet/audit"
+	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
 	"signet/storage"
@@ -68,11 +69,11 @@ func newWorld(ctx context.Context, databaseURL, addr string, userCount int) (w *
 	if err := k.Load(ctx); err != nil {
 		return nil, err
 	}
-	w.tokens = tokens.New(w.store, k, tokens.Config{
+	w.tokens = tokens.New(w.store, k, authorizations.New(w.store, secret, log), tokens.Config{
 		Issuer: w.issuer, Secret: secret, AccessTTL: accessTTL, RefreshTTL: 30 * 24 * time.Hour, SessionTTL: 90 * 24 * time.Hour,
 	}, log)
-	if w.client, err = clients.New(w.store, log).Create(ctx, clients.Client{
-		ID: "bench", Name: "Bench", Grants: clients.Grants, Scope: clients.Scope{"read", "write"}, ResourceServer: true,
+	if w.client, err = clients.New(w.store, clients.Config{}, log).Create(ctx, clients.Client{
+		ID: "bench", Name: "Bench", Grants: []clients.Grant{clients.Password, clients.RefreshToken, clients.ClientCredentials}, Scope: clients.Scope{"read", "write"}, ResourceServer: true,
 	}, origin); err != nil {
 		return nil, err
 	}

@@ -12,8 +12,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"signet/audit"
+	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
+	"signet/logins"
 	"signet/storage"
 	"signet/tokens"
 	"signet/users"
@@ -28,6 +30,9 @@ type app struct {
 	users   *users.Service
 	keys    *keys.Service
 	tokens  *tokens.Service
+
+	logins         *logins.Service
+	authorizations *authorizations.Service
 }
 
 // newApp wires the services. Postgres is not connected to yet. The tracer may be nil.
@@ -40,19 +45,28 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 	if err != nil {
 		return nil, fmt.Errorf("SIGNET_DATABASE_URL: %w", err)
 	}
-	a := &app{cfg: cfg, log: log, store: store, clients: clients.New(store, log)}
+	a := &app{cfg: cfg, log: log, store: store, clients: clients.New(store, clients.Config{}, log)}
 	a.users = users.New(store, users.Config{
 		Secret: cfg.secret, MaxFailures: cfg.LoginMaxFailures, Window: time.Duration(cfg.LoginWindow),
 	}, log)
 	a.keys = keys.New(store, keys.Config{
 		Secret: cfg.secret, Algorithm: keys.Algorithm(cfg.SigningAlg), SigningSecret: []byte(cfg.SigningSecret),
-		TokenTTL: time.Duration(cfg.AccessTTL), RotateEvery: time.Duration(cfg.KeyRotation),
+		TokenTTL: time.Duration(cfg.AccessTTL), HintTTL: time.Duration(cfg.SessionTTL), RotateEvery: time.Duration(cfg.KeyRotation),
+		Wanted: a.idTokenAlgorithms,
 	}, log)
-	a.tokens = tokens.New(store, a.keys, tokens.Config{
+	a.logins = logins.New(store, logins.Config{Secret: cfg.secret, StayTTL: time.Duration(cfg.LoginTTL)}, log)
+	a.authorizations = authorizations.New(store, cfg.secret, log)
+	a.tokens = tokens.New(store, a.keys, a.authorizations, tokens.Config{
 		Issuer: cfg.Issuer, Secret: cfg.secret, AccessTTL: time.Duration(cfg.AccessTTL), RefreshTTL: time.Duration(cfg.RefreshTTL),
 		SessionTTL: time.Duration(cfg.SessionTTL), RetryWindow: time.Duration(cfg.RetryWindow),
 	}, log)
 	return a, nil
+}
+
+// idTokenAlgorithms are those of ID tokens: RS256, which every client takes unless it asks for another one.
+func (a *app) idTokenAlgorithms(ctx context.Context) ([]keys.Algorithm, error) {
+	list, err := a.store.IDTokenAlgorithms(ctx)
+	return append(list, keys.RS256), err
 }
 
 // openApp is newApp for a command that works on the database and ends. The caller closes the store.

@@ -18,6 +18,7 @@ const keepInterruptions = 30 * 24 * time.Hour
 // cleaned is how many rows a clean-up deleted.
 type cleaned struct {
 	Sessions      int64 `json:"sessions"`
+	Logins        int64 `json:"logins"`
 	Revocations   int64 `json:"revoked_access_tokens"`
 	LoginFailures int64 `json:"login_failures"`
 	Events        int64 `json:"audit_events"`
@@ -35,10 +36,11 @@ func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 		run  func() (int64, error)
 	}{
 		{&done.Sessions, func() (int64, error) { return a.store.DeleteEndedSessions(ctx, keep) }},
+		{&done.Logins, func() (int64, error) { return a.store.DeleteEndedLogins(ctx) }},
 		{&done.Revocations, func() (int64, error) { return a.store.DeleteExpiredRevocations(ctx) }},
 		{&done.LoginFailures, func() (int64, error) { return a.store.DeleteLoginFailures(ctx, time.Duration(a.cfg.LoginWindow)) }},
 		{&done.Events, func() (int64, error) { return a.store.DeleteEvents(ctx, time.Duration(a.cfg.AuditRetention)) }},
-		{&done.Keys, func() (int64, error) { return a.store.DeleteRetiredKeys(ctx, a.keys.Keep()) }},
+		{&done.Keys, func() (int64, error) { return a.store.DeleteRetiredKeys(ctx, a.keys.KeepForHints()) }},
 		{&done.Interruptions, func() (int64, error) { return a.store.DeleteInterruptions(ctx, keepInterruptions) }},
 		{&done.Activity, func() (int64, error) { return a.store.DeleteActivity(ctx, time.Duration(a.cfg.AuditRetention)) }},
 	} {
@@ -80,7 +82,7 @@ func cleanupCommand() *cobra.Command {
 			}
 			count := func(n int64) string { return strconv.FormatInt(n, 10) + " deleted" }
 			return out.printer(cmd).object(done,
-				[2]string{"sessions", count(done.Sessions)}, [2]string{"revoked access tokens", count(done.Revocations)},
+				[2]string{"sessions", count(done.Sessions)}, [2]string{"logins", count(done.Logins)}, [2]string{"revoked access tokens", count(done.Revocations)},
 				[2]string{"login failures", count(done.LoginFailures)}, [2]string{"audit events", count(done.Events)},
 				[2]string{"signing keys", count(done.Keys)}, [2]string{"interruptions", count(done.Interruptions)}, [2]string{"activity counts", count(done.Activity)})
 		})

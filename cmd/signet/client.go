@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"signet/clients"
 )
@@ -24,18 +25,94 @@ type clientFlags struct {
 	name                                            string
 	grants, scopes, audience, redirectURIs, origins []string
 	public, resourceServer                          bool
+
+	applicationType, clientURI, logoURI, policyURI, tosURI        string
+	contacts, postLogoutURIs                                      []string
+	requirePKCE, skipConsent, requireAuthTime, backchannelSession bool
+	backchannelURI, idTokenAlg, maxAge                            string
+	accessTTL, refreshTTL, sessionTTL                             string
 }
 
 func (f *clientFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.name, "name", "", "the name that people see")
-	fl.StringArrayVar(&f.grants, "grant", nil, "a grant type: password, refresh_token or client_credentials; repeatable (default password and refresh_token)")
-	fl.StringArrayVar(&f.scopes, "scope", nil, `the scopes that it may ask for, as in "read write"; repeatable`)
-	fl.StringArrayVar(&f.audience, "audience", nil, "the URI of an API that its tokens are for; repeatable (default the issuer)")
-	fl.BoolVar(&f.public, "public", false, "a client without a secret, such as a mobile app")
+	fl.StringVar(&f.name, "name", "", "the `name` that people see")
+	fl.BoolVar(&f.public, "public", false, "a client without a secret: a single-page or a native app")
+	fl.StringVar(&f.applicationType, "application-type", "", "the `type`: web, or native for an app on a device (default web)")
 	fl.BoolVar(&f.resourceServer, "resource-server", false, "an API: it may introspect the access tokens for its audience")
-	fl.StringArrayVar(&f.redirectURIs, "redirect-uri", nil, "a redirect URI: https, or http on loopback; repeatable")
-	fl.StringArrayVar(&f.origins, "browser-origin", nil, "the origin of a first-party web app, such as https://app.example.com; repeatable")
+
+	fl.StringArrayVar(&f.grants, "grant", nil, "a `grant` type: authorization_code, password, refresh_token or client_credentials; repeatable\n(default authorization_code and refresh_token with a redirect URI, else password and refresh_token)")
+	fl.StringArrayVar(&f.scopes, "scope", nil, "the `scopes` that it may ask for, as in \"read write\"; repeatable\n(default \"openid profile email offline_access\" with authorization_code)")
+	fl.StringArrayVar(&f.audience, "audience", nil, "the `URI` of an API that its tokens are for; repeatable (default the issuer)")
+
+	fl.StringArrayVar(&f.redirectURIs, "redirect-uri", nil, "the `URI` that users are sent back to: https, http on loopback, or a native app's own scheme,\nsuch as com.example.app:/callback; repeatable")
+	fl.StringArrayVar(&f.postLogoutURIs, "post-logout-redirect-uri", nil, "a `URI` that users may be sent to after logging out; repeatable")
+	fl.BoolVar(&f.requirePKCE, "require-pkce", true, "each login needs PKCE; =false for libraries that cannot, with a secret")
+	fl.BoolVar(&f.skipConsent, "skip-consent", false, "a first-party app: users are not asked whether it may")
+	fl.StringVar(&f.maxAge, "default-max-age", "", "the `time` after which a login has to be renewed, such as 12h; \"\" for never")
+	fl.BoolVar(&f.requireAuthTime, "require-auth-time", false, "ID tokens always say when the user logged in")
+	fl.StringVar(&f.idTokenAlg, "id-token-signed-response-alg", "", "the `algorithm` of ID tokens: RS256, ES256, PS256 or EdDSA (default RS256)")
+	fl.StringVar(&f.backchannelURI, "backchannel-logout-uri", "", "the `URI` at which the app is told that a user has logged out")
+	fl.BoolVar(&f.backchannelSession, "backchannel-logout-session-required", false, "it has to be told of which session")
+	fl.StringArrayVar(&f.origins, "browser-origin", nil, "the `origin` of a first-party web app that keeps its tokens in cookies, such as\nhttps://app.example.com; repeatable")
+
+	fl.StringVar(&f.clientURI, "client-uri", "", "the `URI` of its home page")
+	fl.StringVar(&f.logoURI, "logo-uri", "", "the `URI` of its logo")
+	fl.StringVar(&f.policyURI, "policy-uri", "", "the `URI` of its privacy policy")
+	fl.StringVar(&f.tosURI, "tos-uri", "", "the `URI` of its terms of service")
+	fl.StringArrayVar(&f.contacts, "contact", nil, "an `address` to ask about it, such as an e-mail address; repeatable")
+
+	fl.StringVar(&f.accessTTL, "access-token-ttl", "", "the `life` of its access tokens, such as 5m (default the server's)")
+	fl.StringVar(&f.refreshTTL, "refresh-token-ttl", "", "the idle `life` of its sessions, such as 12h (default the server's)")
+	fl.StringVar(&f.sessionTTL, "session-ttl", "", "the absolute `life` of its sessions, such as 30d (default the server's)")
+	groupFlags(cmd, []flagGroup{
+		{"What it is", []string{"id", "name", "public", "application-type", "resource-server"}},
+		{"What it may do", []string{"grant", "scope", "audience"}},
+		{"How it logs users in", []string{
+			"redirect-uri", "post-logout-redirect-uri", "require-pkce", "skip-consent", "default-max-age", "require-auth-time",
+			"id-token-signed-response-alg", "backchannel-logout-uri", "backchannel-logout-session-required", "browser-origin",
+		}},
+		{"What users are told of it", []string{"client-uri", "logo-uri", "policy-uri", "tos-uri", "contact"}},
+		{"How long what it gets is good", []string{"access-token-ttl", "refresh-token-ttl", "session-ttl"}},
+	})
+}
+
+// flagGroup is some of a command's flags, under a heading of its help.
+type flagGroup struct {
+	title string
+	names []string
+}
+
+// groupFlags has the command's help show its flags in groups, and the others behind them. All of them have to be there by now.
+func groupFlags(cmd *cobra.Command, groups []flagGroup) {
+	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
+		w := cmd.OutOrStderr()
+		fmt.Fprintf(w, "Usage:\n  %s\n", cmd.UseLine())
+		if cmd.HasExample() {
+			fmt.Fprintf(w, "\nExamples:\n%s\n", cmd.Example)
+		}
+		rest := pflag.NewFlagSet("", pflag.ContinueOnError)
+		rest.AddFlagSet(cmd.LocalFlags())
+		shown := map[string]bool{}
+		for _, g := range groups {
+			set := pflag.NewFlagSet("", pflag.ContinueOnError)
+			set.SortFlags = false
+			for _, name := range g.names {
+				if f := rest.Lookup(name); f != nil {
+					set.AddFlag(f)
+					shown[name] = true
+				}
+			}
+			fmt.Fprintf(w, "\n%s:\n%s", g.title, set.FlagUsages())
+		}
+		others := pflag.NewFlagSet("", pflag.ContinueOnError)
+		rest.VisitAll(func(f *pflag.Flag) {
+			if !shown[f.Name] {
+				others.AddFlag(f)
+			}
+		})
+		fmt.Fprintf(w, "\nOther flags:\n%s", others.FlagUsages())
+		return nil
+	})
 }
 
 // apply sets what the flags say, and leaves alone what they do not mention.
@@ -68,13 +145,69 @@ func (f *clientFlags) apply(cmd *cobra.Command, c *clients.Client) error {
 	if set("browser-origin") {
 		c.BrowserOrigins = nonEmpty(f.origins)
 	}
-	if set("resource-server") {
-		c.ResourceServer = f.resourceServer
+	for _, flag := range []struct {
+		name   string
+		list   *[]string
+		values []string
+	}{
+		{"post-logout-redirect-uri", &c.PostLogoutRedirectURIs, f.postLogoutURIs}, {"contact", &c.Contacts, f.contacts},
+	} {
+		if set(flag.name) {
+			*flag.list = nonEmpty(flag.values)
+		}
+	}
+	for _, flag := range []struct {
+		name  string
+		text  *string
+		value string
+	}{
+		{"application-type", (*string)(&c.ApplicationType), f.applicationType}, {"client-uri", &c.ClientURI, f.clientURI},
+		{"logo-uri", &c.LogoURI, f.logoURI}, {"policy-uri", &c.PolicyURI, f.policyURI}, {"tos-uri", &c.TOSURI, f.tosURI},
+		{"backchannel-logout-uri", &c.BackchannelLogoutURI, f.backchannelURI}, {"id-token-signed-response-alg", (*string)(&c.IDTokenAlg), f.idTokenAlg},
+	} {
+		if set(flag.name) {
+			*flag.text = flag.value
+		}
+	}
+	for _, flag := range []struct {
+		name  string
+		is    *bool
+		value bool
+	}{
+		{"resource-server", &c.ResourceServer, f.resourceServer}, {"require-pkce", &c.OptionalPKCE, !f.requirePKCE}, {"skip-consent", &c.SkipConsent, f.skipConsent},
+		{"require-auth-time", &c.RequireAuthTime, f.requireAuthTime}, {"backchannel-logout-session-required", &c.BackchannelLogoutSessionRequired, f.backchannelSession},
+	} {
+		if set(flag.name) {
+			*flag.is = flag.value
+		}
 	}
 	if set("public") && f.public != c.Public() {
 		c.AuthMethod = clients.SecretBasic
 		if f.public {
 			c.AuthMethod = clients.None
+		}
+	}
+	return f.applyTimes(set, c)
+}
+
+// applyTimes sets the durations that the flags say.
+func (f *clientFlags) applyTimes(set func(name string) bool, c *clients.Client) (err error) {
+	for _, flag := range []struct {
+		name string
+		ttl  *time.Duration
+		text string
+	}{
+		{"access-token-ttl", &c.AccessTTL, f.accessTTL}, {"refresh-token-ttl", &c.RefreshTTL, f.refreshTTL}, {"session-ttl", &c.SessionTTL, f.sessionTTL},
+	} {
+		if set(flag.name) {
+			if *flag.ttl, err = clients.ParseTTL(flag.text); err != nil {
+				return fmt.Errorf("--%s: %q %w", flag.name, flag.text, err)
+			}
+		}
+	}
+	if set("default-max-age") {
+		if c.DefaultMaxAge, err = clients.ParseMaxAge(f.maxAge); err != nil {
+			return fmt.Errorf("--default-max-age: %q %w", f.maxAge, err)
 		}
 	}
 	return nil
@@ -98,9 +231,17 @@ func printClient(p printer, c clients.Client) error {
 	}
 	err := p.object(c,
 		[2]string{"client_id", c.ID}, [2]string{"client_secret", c.Secret}, [2]string{"name", c.Name},
-		[2]string{"authentication", string(c.AuthMethod)}, [2]string{"grants", strings.Join(grants, " ")},
+		[2]string{"authentication", string(c.AuthMethod)}, [2]string{"application_type", string(c.ApplicationType)}, [2]string{"grants", strings.Join(grants, " ")},
 		[2]string{"scope", c.Scope.String()}, [2]string{"audience", strings.Join(c.Audience, " ")},
-		[2]string{"redirect_uris", strings.Join(c.RedirectURIs, " ")}, [2]string{"browser_origins", strings.Join(c.BrowserOrigins, " ")},
+		[2]string{"redirect_uris", strings.Join(c.RedirectURIs, " ")}, [2]string{"post_logout_redirect_uris", strings.Join(c.PostLogoutRedirectURIs, " ")},
+		[2]string{"require_pkce", yes(c.OptionalPKCE, "no")}, [2]string{"skip_consent", yes(c.SkipConsent, "yes")},
+		[2]string{"default_max_age", clients.FormatMaxAge(c.DefaultMaxAge)}, [2]string{"require_auth_time", yes(c.RequireAuthTime, "yes")},
+		[2]string{"id_token_alg", string(c.IDTokenAlg)},
+		[2]string{"backchannel_logout_uri", c.BackchannelLogoutURI}, [2]string{"backchannel_session", yes(c.BackchannelLogoutSessionRequired, "required")},
+		[2]string{"browser_origins", strings.Join(c.BrowserOrigins, " ")}, [2]string{"client_uri", c.ClientURI}, [2]string{"logo_uri", c.LogoURI},
+		[2]string{"policy_uri", c.PolicyURI}, [2]string{"tos_uri", c.TOSURI}, [2]string{"contacts", strings.Join(c.Contacts, ", ")},
+		[2]string{"access_token_ttl", clients.FormatTTL(c.AccessTTL)}, [2]string{"refresh_token_ttl", clients.FormatTTL(c.RefreshTTL)},
+		[2]string{"session_ttl", clients.FormatTTL(c.SessionTTL)},
 		[2]string{"resource_server", yes(c.ResourceServer, "yes")}, [2]string{"disabled", yes(c.Disabled, "yes")},
 		[2]string{"registered", stamp(c.CreatedAt)})
 	if err == nil && c.Secret != "" && !p.json {
@@ -124,12 +265,14 @@ func clientCreateCommand() *cobra.Command {
 	var id string
 	cmd := &cobra.Command{
 		Use: "create --name NAME", Short: "Register a client and print it, its secret this once", Args: cobra.NoArgs,
-		Example: `  signet client create --name "Web shop" --scope "orders:read orders:write" --audience https://api.example.com
+		Example: `  signet client create --name "Web shop" --redirect-uri https://shop.example.com/callback
+  signet client create --name "Web shop in the browser" --public --redirect-uri https://shop.example.com/
+  signet client create --name "Shop for phones" --public --application-type native --redirect-uri com.example.shop:/callback
   signet client create --name "Orders API" --resource-server --audience https://api.example.com
   signet client create --name "Nightly job" --grant client_credentials --scope reports:write`,
 	}
+	cmd.Flags().StringVar(&id, "id", "", "the client `id` (default a random one)")
 	f.add(cmd)
-	cmd.Flags().StringVar(&id, "id", "", "the client id (default a random one)")
 	_ = cmd.MarkFlagRequired("name")
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {

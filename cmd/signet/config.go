@@ -42,6 +42,10 @@ type config struct {
 	AccessTTL        positive    `env:"SIGNET_ACCESS_TOKEN_TTL" envDefault:"15m" help:"life of an access token"`
 	RefreshTTL       positive    `env:"SIGNET_REFRESH_TOKEN_TTL" envDefault:"30d" help:"idle life of a session"`
 	SessionTTL       positive    `env:"SIGNET_SESSION_TTL" envDefault:"90d" help:"absolute life of a session"`
+	LoginTTL         positive    `env:"SIGNET_LOGIN_TTL" envDefault:"30d" help:"how long users who stay signed in are; others are until the browser ends, and 12h at the most"`
+	BrandName        string      `env:"SIGNET_BRAND_NAME" envDefault:"Signet" help:"the name that the login pages show"`
+	BrandLogo        string      `env:"SIGNET_BRAND_LOGO" help:"a picture for the login pages: an SVG, PNG, JPEG or WebP file of at most 256 KiB"`
+	BrandColor       string      `env:"SIGNET_BRAND_COLOR" help:"the colour of their buttons, such as #0a5cff"`
 	RetryWindow      duration    `env:"SIGNET_REFRESH_RETRY_WINDOW" envDefault:"10s" help:"how long after its use a refresh token may be retried; 0: every second use is theft"`
 	SigningAlg       algorithm   `env:"SIGNET_SIGNING_ALG" envDefault:"ES256" help:"ES256, RS256, PS256, EdDSA or HS256"`
 	SigningSecret    string      `env:"SIGNET_SIGNING_SECRET" help:"the shared secret of HS256, at least 32 bytes"`

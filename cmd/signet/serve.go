@@ -23,6 +23,8 @@ import (
 	"signet/activity"
 	"signet/keys"
 	"signet/server"
+	"signet/server/oauth"
+	"signet/server/pages"
 )
 
 func serveCommand() *cobra.Command {
@@ -57,11 +59,16 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	}
 	defer a.store.Close()
 	counter := activity.NewCounter(a.store, log)
+	look, err := pages.New(pages.Config{Issuer: cfg.Issuer, BrandName: cfg.BrandName, BrandLogo: cfg.BrandLogo, BrandColor: cfg.BrandColor})
+	if err != nil {
+		return err
+	}
 	s := server.New(server.Config{
 		TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins, CookieDomain: cfg.CookieDomain,
-		DrainDelay: time.Duration(cfg.DrainDelay), Activity: counter,
-	},
-		a.store, a.clients, a.users, a.tokens, a.keys, log)
+		Pages: look, DrainDelay: time.Duration(cfg.DrainDelay), Activity: counter,
+	}, a.store, oauth.Services{
+		Clients: a.clients, Users: a.users, Tokens: a.tokens, Keys: a.keys, Logins: a.logins, Authorizations: a.authorizations,
+	}, log)
 	listeners, err := server.Listen(ctx, cfg.Listen, cfg.ManagementListen, cfg.TLSCert, cfg.TLSKey)
 	if err != nil {
 		return err

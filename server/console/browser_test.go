@@ -144,6 +144,12 @@ func (b *tab) fill(id, value string) {
 	b.do(chromedp.Clear(chromedp.ID(id)), chromedp.SendKeys(chromedp.ID(id), value))
 }
 
+// add types behind what is in a field.
+func (b *tab) add(id, value string) {
+	b.t.Helper()
+	b.do(chromedp.SendKeys(chromedp.ID(id), value))
+}
+
 // text returns what an element says.
 func (b *tab) text(css string) string {
 	b.t.Helper()
@@ -192,7 +198,13 @@ func (s *site) furnish(t testing.TB) {
 	s.app(t, "nightly", func(c *clients.Client) {
 		c.Name, c.Grants = "Nightly export", []clients.Grant{clients.ClientCredentials}
 	})
-	s.app(t, "app", func(c *clients.Client) { c.Name, c.AuthMethod = "Mobile app", clients.None })
+	s.app(t, "app", func(c *clients.Client) {
+		c.Name, c.AuthMethod, c.ApplicationType, c.RedirectURIs = "Mobile app", clients.None, clients.Native, []string{"com.example.app:/callback"}
+	})
+	for name, description := range map[string]string{"orders:read": "See your orders and what you paid for them", "orders:write": "Order in your name"} {
+		_, err := s.clients.DescribeScope(t.Context(), name, description, origin)
+		check(t, err)
+	}
 	s.app(t, "api", func(c *clients.Client) {
 		c.Name, c.Grants, c.ResourceServer, c.Scope = "Orders API", []clients.Grant{}, true, nil
 	})
@@ -318,7 +330,7 @@ func TestPagesAreAccessible(t *testing.T) {
 	check(t, err)
 	for _, p := range []struct{ name, path string }{
 		{"overview", "/"}, {"overview-month", "/?range=month"}, {"clients", "/clients"}, {"clients-none", "/clients?q=nothing"},
-		{"client-kinds", "/clients/new"}, {"client-new", "/clients/new?kind=public"}, {"client", "/client?id=shop"},
+		{"client-kinds", "/clients/new"}, {"client-new", "/clients/new?kind=spa"}, {"client-new-api", "/clients/new?kind=api"}, {"scopes", "/scopes?name=orders:read"}, {"client", "/client?id=shop"},
 		{"client-off", "/client?id=nightly"}, {"client-console", "/client?id=signet-console"}, {"client-delete", "/client/delete?id=shop"},
 		{"users", "/users"}, {"users-none", "/users?q=nobody"}, {"user-new", "/users/new"}, {"user", "/user?id=" + bob.ID},
 		{"user-self", "/user?id=" + admin.ID}, {"user-delete", "/user/delete?id=" + admin.ID},
@@ -330,6 +342,7 @@ func TestPagesAreAccessible(t *testing.T) {
 	}
 	b.open("/clients/new?kind=web")
 	b.fill("client_name", "Web shop")
+	b.add("redirect_uris", "https://shop.example.com/callback")
 	b.fill("client_id", "shop")
 	b.press("Register")
 	look("client-refused")
@@ -477,6 +490,7 @@ func TestWithoutScript(t *testing.T) {
 	visible("#list table")
 	b.open("/clients/new?kind=web")
 	b.fill("client_name", "Shop")
+	b.add("redirect_uris", "https://shop.example.com/callback")
 	b.press("Register")
 	visible("#client-secret")
 	b.do(chromedp.WaitNotVisible(chromedp.CSS("button[data-copy]")))

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"signet/clients"
+	"signet/keys"
 )
 
 // clientKind is a sort of app that somebody registers, and what is sensible for it.
@@ -20,14 +21,24 @@ type clientKind struct {
 	defaults           clients.Client
 }
 
+// codeGrants are the grants of an app whose users log in at Signet's own pages.
+var codeGrants = []clients.Grant{clients.AuthorizationCode, clients.RefreshToken}
+
+// loginScope is what such an app may ask for to begin with.
+var loginScope = clients.Scope{"openid", "profile", "email", "offline_access"}
+
 var clientKinds = []clientKind{
 	{
-		"web", "Web app", "Runs on a server that can keep a secret, and logs users in by name and password.",
-		clients.Client{AuthMethod: clients.SecretBasic, Grants: []clients.Grant{clients.Password, clients.RefreshToken}},
+		"web", "Web app", "Runs on a server that can keep a secret. Its users log in at Signet’s page and come back.",
+		clients.Client{AuthMethod: clients.SecretBasic, Grants: codeGrants, Scope: loginScope},
 	},
 	{
-		"public", "Single-page or mobile app", "Runs in a browser or on a phone, where no secret stays one. A public client.",
-		clients.Client{AuthMethod: clients.None, Grants: []clients.Grant{clients.Password, clients.RefreshToken}},
+		"spa", "Single-page app", "Runs in a browser, where no secret stays one. Its users log in at Signet’s page and come back.",
+		clients.Client{AuthMethod: clients.None, Grants: codeGrants, Scope: loginScope},
+	},
+	{
+		"native", "Native app", "Is installed on a phone or a desktop, where no secret stays one. Its users log in at Signet’s page in their browser.",
+		clients.Client{AuthMethod: clients.None, Grants: codeGrants, Scope: loginScope, ApplicationType: clients.Native},
 	},
 	{
 		"machine", "Machine", "A service, a job or a script that gets tokens for itself, without a user.",
@@ -37,20 +48,32 @@ var clientKinds = []clientKind{
 		"api", "Resource server", "An API that receives access tokens and asks Signet whether they are good.",
 		clients.Client{AuthMethod: clients.SecretBasic, Grants: []clients.Grant{}, ResourceServer: true},
 	},
+	{
+		"form", "App with its own login form", "A first-party app that asks for name and password itself. Take one of the others where you can.",
+		clients.Client{AuthMethod: clients.SecretBasic, Grants: []clients.Grant{clients.Password, clients.RefreshToken}},
+	},
 }
 
 // kindOf tells what sort of app a client looks like.
 func kindOf(c *clients.Client) clientKind {
+	if c.ID == ClientID {
+		return clientKind{Name: "console", Label: "This console"}
+	}
 	name := "web"
 	switch {
-	case c.ID == ClientID:
-		return clientKind{Name: "console", Label: "This console"}
-	case c.ResourceServer && len(c.Grants) == 0:
+	case c.May(clients.AuthorizationCode) && c.ApplicationType == clients.Native:
+		name = "native"
+	case c.May(clients.AuthorizationCode) && c.Public():
+		name = "spa"
+	case c.May(clients.AuthorizationCode):
+	case c.ResourceServer:
 		name = "api"
-	case c.Public():
-		name = "public"
-	case c.May(clients.ClientCredentials) && !c.May(clients.Password):
+	case c.May(clients.Password):
+		name = "form"
+	case c.May(clients.ClientCredentials):
 		name = "machine"
+	case c.Public():
+		name = "spa"
 	}
 	return kindNamed(name)
 }
@@ -99,20 +122,52 @@ type clientForm struct {
 	Grants                                 []string
 	ResourceServer                         bool
 
+	ApplicationType, IDTokenAlg, DefaultMaxAge string
+	ClientURI, LogoURI, PolicyURI, TOSURI      string
+	Contacts, PostLogoutRedirectURIs           string // one a line
+	BackchannelLogoutURI                       string
+	OptionalPKCE, SkipConsent, RequireAuthTime bool
+	BackchannelSession                         bool
+	AccessTTL, RefreshTTL, SessionTTL          string
+
 	Problems map[string]string // by the field's name
 }
 
 // HasGrant tells whether the box of that grant is ticked.
 func (f clientForm) HasGrant(g string) bool { return slices.Contains(f.Grants, g) }
 
+// LogsIn tells whether the form has the fields of an app that logs users in. Others have them too as soon as there is something
+// in them, or about to be.
+func (f clientForm) LogsIn() bool {
+	if f.HasGrant(string(clients.AuthorizationCode)) || f.RedirectURIs != "" || f.Troubled("redirect_uris", "post_logout_redirect_uris") {
+		return true
+	}
+	return !f.New && f.Kind.Name != "machine" && f.Kind.Name != "api" && f.Kind.Name != "console"
+}
+
+// Troubled tells whether any of the fields has a problem.
+func (f clientForm) Troubled(fields ...string) bool {
+	return slices.ContainsFunc(fields, func(field string) bool { return f.Problems[field] != "" })
+}
+
 // Choices are what the form lets one choose from.
 func (clientForm) Choices() map[string]any {
+	algorithms := make([]struct{ Value, Label string }, len(clients.IDTokenAlgs))
+	for i, a := range clients.IDTokenAlgs {
+		algorithms[i].Value, algorithms[i].Label = string(a), string(a)
+	}
 	return map[string]any{
 		"Grants": []struct{ Value, Label string }{
+			{string(clients.AuthorizationCode), "authorization_code: users log in at Signet’s page"},
 			{string(clients.Password), "password: a user’s name and password for tokens"},
 			{string(clients.RefreshToken), "refresh_token: new tokens without a log-in"},
 			{string(clients.ClientCredentials), "client_credentials: tokens for the client itself"},
 		},
+		"Types": []struct{ Value, Label string }{
+			{string(clients.Web), "on a server or in a browser (web)"},
+			{string(clients.Native), "installed on a device (native)"},
+		},
+		"Algorithms": algorithms,
 		"Methods": []struct{ Value, Label string }{
 			{string(clients.SecretBasic), "with a secret, in the header (client_secret_basic)"},
 			{string(clients.SecretPost), "with a secret, in the body (client_secret_post)"},
@@ -126,6 +181,11 @@ func formOf(c *clients.Client) clientForm {
 		ID: c.ID, Name: c.Name, AuthMethod: string(c.AuthMethod), Scope: c.Scope.String(), Version: c.Version,
 		Audience: strings.Join(c.Audience, "\n"), RedirectURIs: strings.Join(c.RedirectURIs, "\n"),
 		BrowserOrigins: strings.Join(c.BrowserOrigins, "\n"), ResourceServer: c.ResourceServer, Kind: kindOf(c),
+		ApplicationType: string(c.ApplicationType), IDTokenAlg: string(c.IDTokenAlg), DefaultMaxAge: clients.FormatMaxAge(c.DefaultMaxAge),
+		ClientURI: c.ClientURI, LogoURI: c.LogoURI, PolicyURI: c.PolicyURI, TOSURI: c.TOSURI, Contacts: strings.Join(c.Contacts, "\n"),
+		PostLogoutRedirectURIs: strings.Join(c.PostLogoutRedirectURIs, "\n"), BackchannelLogoutURI: c.BackchannelLogoutURI,
+		OptionalPKCE: c.OptionalPKCE, SkipConsent: c.SkipConsent, RequireAuthTime: c.RequireAuthTime, BackchannelSession: c.BackchannelLogoutSessionRequired,
+		AccessTTL: clients.FormatTTL(c.AccessTTL), RefreshTTL: clients.FormatTTL(c.RefreshTTL), SessionTTL: clients.FormatTTL(c.SessionTTL),
 	}
 	for _, g := range c.Grants {
 		f.Grants = append(f.Grants, string(g))
@@ -133,39 +193,73 @@ func formOf(c *clients.Client) clientForm {
 	return f
 }
 
-// readClient reads the form. What cannot be is the problem of its field; what is well-formed, clients judges.
-func (v *visit) readClient() (clients.Client, clientForm) {
+// readClient reads the form into a client that has been so far: what the form has no fields for stays. What cannot be is the
+// problem of its field; what is well-formed, clients judges.
+func (v *visit) readClient(c clients.Client) (clients.Client, clientForm) {
 	version, _ := strconv.ParseInt(v.form("version"), 10, 64)
-	f := clientForm{
-		Kind: kindNamed(v.form("kind")), Spare: v.form("spare"), Version: version,
-		ID: strings.TrimSpace(v.form("client_id")), Name: strings.TrimSpace(v.form("client_name")),
-		AuthMethod: v.form("token_endpoint_auth_method"), Scope: v.form("scope"), Audience: v.form("audience"),
-		RedirectURIs: v.form("redirect_uris"), BrowserOrigins: v.form("browser_origins"),
-		Grants: v.Request.PostForm["grant_types"], ResourceServer: v.form("resource_server") != "",
-		Problems: map[string]string{},
+	c.ID, c.Name = strings.TrimSpace(v.form("client_id")), strings.TrimSpace(v.form("client_name"))
+	c.AuthMethod, c.Grants, c.Version = clients.AuthMethod(v.form("token_endpoint_auth_method")), []clients.Grant{}, version
+	c.Audience = strings.Fields(v.form("audience"))
+	if v.Request.PostForm.Has("redirect_uris") {
+		c.RedirectURIs = strings.Fields(v.form("redirect_uris"))
 	}
-	c := clients.Client{
-		ID: f.ID, Name: f.Name, AuthMethod: clients.AuthMethod(f.AuthMethod), Grants: []clients.Grant{}, Version: version,
-		Audience: strings.Fields(f.Audience), RedirectURIs: strings.Fields(f.RedirectURIs),
-		BrowserOrigins: strings.Fields(f.BrowserOrigins), ResourceServer: f.ResourceServer,
-	}
-	for _, g := range f.Grants {
+	c.BrowserOrigins, c.ResourceServer = strings.Fields(v.form("browser_origins")), v.form("resource_server") != ""
+	for _, g := range v.Request.PostForm["grant_types"] {
 		c.Grants = append(c.Grants, clients.Grant(g))
 	}
-	if f.Name == "" {
-		f.Problems["client_name"] = "Name: must be given"
+	problems := map[string]string{}
+	if c.Name == "" {
+		problems["client_name"] = "Name: must be given"
 	}
 	var err error
-	if c.Scope, err = clients.ParseScope(strings.Join(strings.Fields(f.Scope), " ")); err != nil {
-		f.Problems["scope"] = "Scope: " + err.Error()
+	if c.Scope, err = clients.ParseScope(strings.Join(strings.Fields(v.form("scope")), " ")); err != nil {
+		problems["scope"] = "Scope: " + err.Error()
 	}
+	if v.Request.PostForm.Has("application_type") { // the form has the fields of an app that logs users in
+		v.readLogin(&c, problems)
+	}
+	for field, ttl := range map[string]*time.Duration{"access_token_ttl": &c.AccessTTL, "refresh_token_ttl": &c.RefreshTTL, "session_ttl": &c.SessionTTL} {
+		if *ttl, err = clients.ParseTTL(strings.TrimSpace(v.form(field))); err != nil {
+			problems[field] = fields[field] + ": " + err.Error()
+		}
+	}
+	f := formOf(&c)
+	f.Kind, f.Spare, f.Problems = kindNamed(v.form("kind")), v.form("spare"), problems
+	// As it was entered.
+	f.Scope, f.Audience, f.RedirectURIs, f.BrowserOrigins = v.form("scope"), v.form("audience"), v.form("redirect_uris"), v.form("browser_origins")
+	f.PostLogoutRedirectURIs, f.Contacts, f.DefaultMaxAge = v.form("post_logout_redirect_uris"), v.form("contacts"), v.form("default_max_age")
+	f.AccessTTL, f.RefreshTTL, f.SessionTTL = v.form("access_token_ttl"), v.form("refresh_token_ttl"), v.form("session_ttl")
 	return c, f
+}
+
+// readLogin reads how the client logs users in and what they are told of it.
+func (v *visit) readLogin(c *clients.Client, problems map[string]string) {
+	text := func(name string) string { return strings.TrimSpace(v.form(name)) }
+	c.ApplicationType, c.IDTokenAlg = clients.ApplicationType(text("application_type")), keys.Algorithm(text("id_token_signed_response_alg"))
+	c.OptionalPKCE, c.SkipConsent, c.RequireAuthTime = text("optional_pkce") != "", text("skip_consent") != "", text("require_auth_time") != ""
+	c.PostLogoutRedirectURIs = strings.Fields(v.form("post_logout_redirect_uris"))
+	c.BackchannelLogoutURI, c.BackchannelLogoutSessionRequired = text("backchannel_logout_uri"), text("backchannel_logout_session_required") != ""
+	c.ClientURI, c.LogoURI, c.PolicyURI, c.TOSURI = text("client_uri"), text("logo_uri"), text("policy_uri"), text("tos_uri")
+	c.Contacts = nil
+	for line := range strings.Lines(v.form("contacts")) {
+		if line = strings.TrimSpace(line); line != "" {
+			c.Contacts = append(c.Contacts, line)
+		}
+	}
+	var err error
+	if c.DefaultMaxAge, err = clients.ParseMaxAge(text("default_max_age")); err != nil {
+		problems["default_max_age"] = fields["default_max_age"] + ": " + err.Error()
+	}
 }
 
 // fields are how the form calls the members of a client.
 var fields = map[string]string{
 	"client_id": "Id", "client_name": "Name", "token_endpoint_auth_method": "Authentication", "grant_types": "Grants", "scope": "Scope",
 	"audience": "Audience", "redirect_uris": "Redirect URIs", "browser_origins": "Browser origins", "resource_server": "Resource server",
+	"application_type": "Where it runs", "require_pkce": "PKCE", "skip_consent": "Consent", "client_uri": "Home page", "logo_uri": "Logo", "policy_uri": "Privacy policy",
+	"tos_uri": "Terms of service", "contacts": "Contacts", "post_logout_redirect_uris": "Addresses after logging out", "backchannel_logout_uri": "Back-channel logout",
+	"backchannel_logout_session_required": "Back-channel logout", "id_token_signed_response_alg": "ID tokens", "default_max_age": "Oldest login",
+	"require_auth_time": "Time of the login", "access_token_ttl": "Access tokens", "refresh_token_ttl": "Idle sessions", "session_ttl": "Sessions",
 }
 
 // blame puts an error of the clients room beside its field. It returns false for errors that are not about the form.
@@ -190,7 +284,7 @@ func (s *Console) newClient(v *visit) error {
 	}
 	kind := kindNamed(v.Query("kind"))
 	f := formOf(&kind.defaults)
-	f.New, f.Kind, f.Spare = true, kind, uuid.NewString()
+	f.New, f.Kind, f.Spare, f.IDTokenAlg = true, kind, uuid.NewString(), string(keys.RS256)
 	return s.showNewClient(v, http.StatusOK, f)
 }
 
@@ -199,7 +293,7 @@ func (s *Console) showNewClient(v *visit, status int, f clientForm) error {
 }
 
 func (s *Console) createClient(v *visit) error {
-	c, f := v.readClient()
+	c, f := v.readClient(clients.Client{})
 	f.New = true
 	if c.ID == "" {
 		if _, err := uuid.Parse(f.Spare); err != nil {
@@ -223,13 +317,16 @@ func (s *Console) createClient(v *visit) error {
 func (s *Console) showSecret(v *visit, c *clients.Client, notice string) error {
 	return s.show(v, http.StatusOK, "client-secret", page{
 		Title: c.Name, Section: "Clients", Notice: notice, Back: s.url("/client", "id", c.ID),
-		Data: map[string]any{"Client": c, "Curl": s.curl(c), "Overlap": v.form("overlap")},
+		Data: map[string]any{"Client": c, "Curl": s.curl(c), "Issuer": s.Tokens.Issuer(), "Overlap": v.form("overlap")},
 	})
 }
 
-// curl is a line for a shell that uses the client.
+// curl is a line for a shell that uses the client, or nothing: to log in by code takes a browser.
 func (s *Console) curl(c *clients.Client) string {
 	issuer := s.Tokens.Issuer()
+	if c.May(clients.AuthorizationCode) || c.Public() && !c.May(clients.Password) {
+		return ""
+	}
 	if c.Public() {
 		return "curl '" + issuer + "/token' \\\n  --data-urlencode 'client_id=" + strings.ReplaceAll(c.ID, "'", `'\''`) +
 			"' \\\n  -d grant_type=password -d username=NAME \\\n  --data-urlencode 'password=PASSWORD'"
@@ -261,12 +358,12 @@ func (s *Console) showClientForm(v *visit, status int, c *clients.Client, f clie
 }
 
 func (s *Console) updateClient(v *visit) error {
-	c, f := v.readClient()
 	stored, err := s.Clients.Get(v.ctx(), v.form("client_id"))
 	if err != nil {
 		return err
 	}
-	c.ID, c.Disabled = stored.ID, stored.Disabled
+	c, f := v.readClient(stored)
+	c.ID = stored.ID
 	f.ID, f.Kind = stored.ID, kindOf(&stored)
 	if len(f.Problems) == 0 {
 		updated, err := s.Clients.Update(v.ctx(), c, v.origin())

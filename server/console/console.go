@@ -90,6 +90,10 @@ func (s *Console) Routes(r gin.IRouter) {
 	get("/client/delete", s.confirmClient("client-delete"))
 	post("/client/delete", s.deleteClient)
 
+	get("/scopes", s.listScopes)
+	post("/scopes", s.describeScope)
+	post("/scope/delete", s.forgetScope)
+
 	get("/users", s.listUsers)
 	get("/users/new", s.newUser)
 	post("/users", s.createUser)
@@ -234,7 +238,7 @@ func (s *Console) url(path string, query ...string) string {
 func (s *Console) fail(c *gin.Context, err error) {
 	request.From(c.Request.Context()).Err = err
 	switch {
-	case errors.Is(err, clients.ErrNotFound), errors.Is(err, users.ErrNotFound), errors.Is(err, tokens.ErrNoSession):
+	case errors.Is(err, clients.ErrNotFound), errors.Is(err, clients.ErrNoScope), errors.Is(err, users.ErrNotFound), errors.Is(err, tokens.ErrNoSession):
 		s.notice(c, http.StatusNotFound)
 	default:
 		c.Header("Retry-After", "2")

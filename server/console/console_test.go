@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"signet/activity"
 	"signet/audit"
 	"signet/clients"
@@ -365,13 +367,14 @@ func TestClients(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		w, admin := s.admin(t, "admin")
 		w.get(t, "/clients").want(t, 200, "No app is registered yet")
-		w.get(t, "/clients/new").want(t, 200, "Web app", "Single-page or mobile app", "Machine", "Resource server")
+		w.get(t, "/clients/new").want(t, 200, "Web app", "Single-page app", "Native app", "Machine", "Resource server", "its own login form")
 
 		// What each kind begins with.
 		spare := regexp.MustCompile(`name="spare" value="([^"]+)"`)
 		checked := regexp.MustCompile(`value="([a-z_]+)" checked`)
 		for kind, want := range map[string]string{
-			"web": "[password refresh_token]", "public": "[password refresh_token]", "machine": "[client_credentials]", "api": "[yes]",
+			"web": "[authorization_code refresh_token]", "spa": "[authorization_code refresh_token]", "native": "[authorization_code refresh_token]",
+			"machine": "[client_credentials]", "api": "[yes]", "form": "[password refresh_token]",
 		} {
 			form := w.get(t, "/clients/new?kind="+kind).want(t, 200).text
 			var got []string
@@ -379,8 +382,13 @@ func TestClients(t *testing.T) {
 				got = append(got, m[1])
 			}
 			method := "client_secret_basic"
-			if kind == "public" {
+			if kind == "spa" || kind == "native" {
 				method = "none"
+			}
+			logsIn := strings.Contains(want, "authorization_code")
+			if strings.Contains(form, `id="redirect_uris"`) != logsIn || strings.Contains(form, `value="openid profile email offline_access"`) != logsIn ||
+				strings.Contains(form, `value="native" selected`) != (kind == "native") || strings.Contains(form, `value="RS256" selected`) != logsIn {
+				t.Errorf("the form of %s is not for it: %s", kind, form)
 			}
 			if fmt.Sprint(got) != want || !strings.Contains(form, `value="`+method+`" selected`) {
 				t.Errorf("%s begins with %v", kind, got)
@@ -400,8 +408,16 @@ func TestClients(t *testing.T) {
 			"browser_origins":            {[]string{"browser_origins", "http://evil.example"}, "Browser origins:"},
 			"grant_types":                {[]string{"grant_types", "magic"}, "Grants: &#34;magic&#34; is unknown"},
 			"token_endpoint_auth_method": {[]string{"token_endpoint_auth_method", "magic"}, "Authentication: &#34;magic&#34; is unknown"},
+			"application_type":           {[]string{"application_type", "magic"}, "Where it runs: &#34;magic&#34; is unknown"},
+			"require_pkce":               {[]string{"application_type", "web", "optional_pkce", "yes", "token_endpoint_auth_method", "none"}, "PKCE: must be true"},
+			"post_logout_redirect_uris":  {[]string{"application_type", "web", "post_logout_redirect_uris", "/bye"}, "Addresses after logging out: &#34;/bye&#34;"},
+			"logo_uri":                   {[]string{"application_type", "web", "logo_uri", "javascript:x"}, "Logo: &#34;javascript:x&#34;"},
+			"backchannel_logout_uri":     {[]string{"application_type", "web", "backchannel_logout_uri", "http://127.0.0.1/"}, "Back-channel logout:"},
+			"default_max_age":            {[]string{"application_type", "web", "default_max_age", "soon"}, "Oldest login: must be a duration"},
+			"session_ttl":                {[]string{"session_ttl", "soon"}, "Sessions: must be a duration"},
 		} {
-			pairs := append([]string{"kind", "web", "client_name", "Kept", "scope", "kept"}, "token_endpoint_auth_method", "client_secret_basic")
+			pairs := append([]string{"kind", "web", "client_name", "Kept", "scope", "kept"}, "token_endpoint_auth_method", "client_secret_basic", "redirect_uris", "https://kept.example.com/cb",
+				"grant_types", "authorization_code", "id_token_signed_response_alg", "RS256")
 			form := url.Values{}
 			for i := 0; i < len(pairs); i += 2 {
 				form.Set(pairs[i], pairs[i+1])
@@ -476,6 +492,85 @@ func TestClients(t *testing.T) {
 		for _, path := range []string{"/client/delete", "/client/disable", "/client/enable", "/client"} {
 			w.post(t, path, "id", id, "client_id", id, "client_name", "x").want(t, http.StatusNotFound)
 		}
+	})
+}
+
+// A web app is registered and edited with all that the form has, and what the form has not stays.
+func TestClientsThatLogUsersIn(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		w, _ := s.admin(t, "admin")
+		sent := []string{
+			"kind", "web", "client_id", "app", "client_name", "App", "scope", "openid read", "redirect_uris", "https://app.example.com/cb\r\nhttps://app.example.com/cb2",
+			"grant_types", "authorization_code", "token_endpoint_auth_method", "client_secret_post", "application_type", "web", "optional_pkce", "yes", "skip_consent", "yes",
+			"post_logout_redirect_uris", "https://app.example.com/bye", "backchannel_logout_uri", "https://app.example.com/logout", "backchannel_logout_session_required", "yes",
+			"id_token_signed_response_alg", "ES256", "default_max_age", "12h", "require_auth_time", "yes", "client_uri", "https://app.example.com",
+			"logo_uri", "https://app.example.com/logo.png", "policy_uri", "https://app.example.com/privacy", "tos_uri", "https://app.example.com/terms",
+			"contacts", "Ann <ann@example.com>\r\n\r\nbob@example.com", "access_token_ttl", "5m", "refresh_token_ttl", "12h", "session_ttl", "30d",
+		}
+		w.post(t, "/clients", sent...).want(t, 200, "The client is registered.", "Issuer", s.url)
+		got, err := s.clients.Get(t.Context(), "app")
+		check(t, err)
+		age := 12 * time.Hour
+		want := got
+		want.Scope, want.RedirectURIs, want.Grants = clients.Scope{"openid", "read"}, []string{"https://app.example.com/cb", "https://app.example.com/cb2"}, []clients.Grant{clients.AuthorizationCode}
+		want.AuthMethod, want.ApplicationType, want.OptionalPKCE, want.SkipConsent, want.RequireAuthTime = clients.SecretPost, clients.Web, true, true, true
+		want.PostLogoutRedirectURIs, want.BackchannelLogoutURI = []string{"https://app.example.com/bye"}, "https://app.example.com/logout"
+		want.BackchannelLogoutSessionRequired, want.IDTokenAlg, want.DefaultMaxAge = true, keys.ES256, &age
+		want.ClientURI, want.LogoURI, want.PolicyURI, want.TOSURI = "https://app.example.com", "https://app.example.com/logo.png", "https://app.example.com/privacy", "https://app.example.com/terms"
+		want.Contacts, want.AccessTTL, want.RefreshTTL, want.SessionTTL = []string{"Ann <ann@example.com>", "bob@example.com"}, 5*time.Minute, age, 30*24*time.Hour
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("registered (-want +got):\n%s", diff)
+		}
+
+		// The form of the client, sent back as it is, changes nothing.
+		form := w.get(t, "/client?id=app").want(t, 200, "Web app").form(t, "/console/client")
+		w.do(t, http.MethodPost, "/client", form).leads(t, "/client?done=client-saved&id=app")
+		want.Version++
+		got, err = s.clients.Get(t.Context(), "app")
+		check(t, err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("sent back (-want +got):\n%s", diff)
+		}
+		w.post(t, "/client", "client_id", "app", "client_name", "App 2", "grant_types", "authorization_code", "redirect_uris", "https://app.example.com/cb",
+			"token_endpoint_auth_method", "client_secret_basic").want(t, http.StatusSeeOther) // such as that of a replica of the version before
+		if got, err = s.clients.Get(t.Context(), "app"); err != nil || got.LogoURI == "" || got.Name != "App 2" {
+			t.Errorf("%v: %+v", err, got)
+		}
+
+		for id, c := range map[string]struct {
+			client clients.Client
+			kind   string
+		}{
+			"cli-api":     {clients.Client{ResourceServer: true}, "Resource server"},
+			"cli-machine": {clients.Client{Grants: []clients.Grant{clients.ClientCredentials}}, "Machine"},
+			"machine-api": {clients.Client{Grants: []clients.Grant{clients.ClientCredentials}, ResourceServer: true}, "Resource server"},
+			"cli-form":    {clients.Client{}, "App with its own login form"},
+			"cli-web":     {clients.Client{RedirectURIs: []string{"https://app.example.com/cb"}}, "Web app"},
+			"cli-spa":     {clients.Client{RedirectURIs: []string{"https://app.example.com/cb"}, AuthMethod: clients.None}, "Single-page app"},
+			"cli-native":  {clients.Client{RedirectURIs: []string{"com.example.app:/cb"}, AuthMethod: clients.None, ApplicationType: clients.Native}, "Native app"},
+		} {
+			c.client.ID = id
+			_, err := s.clients.Create(t.Context(), c.client, origin)
+			check(t, err)
+			w.get(t, "/client?id="+id).want(t, 200, "<dt>Kind</dt><dd>"+c.kind+"</dd>")
+		}
+	})
+}
+
+func TestScopes(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		w, admin := s.admin(t, "admin")
+		w.get(t, "/scopes").want(t, 200, "No scope is described yet")
+		w.post(t, "/scopes", "name", "a b", "description", "Kept").want(t, http.StatusUnprocessableEntity, "Scope: must be", `value="Kept"`, `id="name-error"`)
+		w.post(t, "/scopes", "name", "read", "description", " ").want(t, http.StatusUnprocessableEntity, "Description: must be", `id="description-error"`)
+		w.post(t, "/scopes", "name", "orders:read", "description", "See <your> orders").leads(t, "/scopes?done=scope-saved")
+		w.get(t, "/scopes?done=scope-saved").want(t, 200, "The scope is described.", "orders:read", "See &lt;your&gt; orders")
+		w.get(t, "/scopes?name=orders%3Aread").want(t, 200, `value="See &lt;your&gt; orders"`)
+		if e := s.events(t, audit.ScopeUpdated); len(e) != 1 || e[0].Actor != admin.ID || e[0].Detail != "orders:read" {
+			t.Errorf("recorded %+v", e)
+		}
+		w.post(t, "/scope/delete", "name", "orders:read").leads(t, "/scopes?done=scope-deleted")
+		w.post(t, "/scope/delete", "name", "orders:read").want(t, http.StatusNotFound)
 	})
 }
 

@@ -9,18 +9,24 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/net/html"
 
 	"signet/activity"
 	"signet/audit"
+	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
+	"signet/logins"
 	"signet/server"
+	"signet/server/oauth"
+	"signet/server/pages"
 	"signet/storage"
 	"signet/storage/storagetest"
 	"signet/tokens"
@@ -91,17 +97,23 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *site {
 	t.Cleanup(s.closeStore)
 	check(t, store.Migrate(t.Context()))
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s.clients = clients.New(store, log)
+	s.clients = clients.New(store, clients.Config{}, log)
 	s.users = users.New(store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: 15 * time.Minute}, log)
 	s.keys = keys.New(store, keys.Config{
 		Secret: secret, Algorithm: set.alg, SigningSecret: []byte(strings.Repeat("s", 32)), TokenTTL: set.accessTTL, RotateEvery: 30 * 24 * time.Hour,
 	}, log)
-	s.tokens = tokens.New(store, s.keys, tokens.Config{
+	codes := authorizations.New(store, secret, log)
+	s.tokens = tokens.New(store, s.keys, codes, tokens.Config{
 		Issuer: set.issuer, Secret: secret, AccessTTL: set.accessTTL, RefreshTTL: 30 * 24 * time.Hour, SessionTTL: 90 * 24 * time.Hour, RetryWindow: 10 * time.Second,
 	}, log)
 	check(t, s.keys.Load(t.Context()))
 	s.counter = activity.NewCounter(store, log)
-	all := server.New(server.Config{Activity: s.counter}, store, s.clients, s.users, s.tokens, s.keys, log)
+	look, err := pages.New(pages.Config{Issuer: set.issuer})
+	check(t, err)
+	all := server.New(server.Config{Activity: s.counter, Pages: look}, store, oauth.Services{
+		Clients: s.clients, Users: s.users, Tokens: s.tokens, Keys: s.keys, Authorizations: codes,
+		Logins: logins.New(store, logins.Config{Secret: secret, StayTTL: 30 * 24 * time.Hour}, log),
+	}, log)
 	srv.Config.Handler, s.management = all.Public(), all.Management()
 	srv.Start()
 	t.Cleanup(srv.Close)
@@ -216,6 +228,46 @@ func (a answer) leads(t testing.TB, to string) answer {
 		t.Errorf("%s %s: status %d to %q, want 303 to %q\n%s", a.Request.Method, a.Request.URL.Path, a.StatusCode, got, "/console"+to, a.text)
 	}
 	return a
+}
+
+// form returns what a browser would send of the page's form with that action, had nobody touched it.
+func (a answer) form(t testing.TB, action string) url.Values {
+	t.Helper()
+	root, err := html.Parse(strings.NewReader(a.text))
+	check(t, err)
+	values := url.Values{}
+	attribute := func(n *html.Node, name string) (string, bool) {
+		i := slices.IndexFunc(n.Attr, func(at html.Attribute) bool { return at.Key == name })
+		if i < 0 {
+			return "", false
+		}
+		return n.Attr[i].Val, true
+	}
+	for f := range root.Descendants() {
+		if to, _ := attribute(f, "action"); f.Data != "form" || to != action {
+			continue
+		}
+		for n := range f.Descendants() {
+			name, _ := attribute(n, "name")
+			value, _ := attribute(n, "value")
+			kind, _ := attribute(n, "type")
+			_, checked := attribute(n, "checked")
+			switch {
+			case n.Data == "input" && (kind != "checkbox" || checked):
+				values.Add(name, value)
+			case n.Data == "textarea" && n.FirstChild != nil:
+				values.Add(name, n.FirstChild.Data)
+			case n.Data == "select":
+				for option := range n.Descendants() {
+					if _, selected := attribute(option, "selected"); selected {
+						chosen, _ := attribute(option, "value")
+						values.Add(name, chosen)
+					}
+				}
+			}
+		}
+	}
+	return values
 }
 
 func (w *surfer) do(t testing.TB, method, path string, form url.Values, headers ...string) answer {

@@ -180,6 +180,8 @@ var done = map[string]string{
 	"client-disabled": "The client is disabled. Its sessions and tokens are dead.",
 	"client-enabled":  "The client is enabled. Its former sessions stay ended.",
 	"client-deleted":  "The client is deleted.",
+	"scope-saved":     "The scope is described.",
+	"scope-deleted":   "The description is deleted. Clients keep the scope.",
 	"user-disabled":   "The user is disabled and logged out everywhere.",
 	"user-enabled":    "The user is enabled, and can log in again.",
 	"user-admin":      "The user is an admin now.",

@@ -60,6 +60,8 @@ func explain(err error) *Error {
 			Status: http.StatusTooManyRequests, Code: "temporarily_unavailable",
 			Description: "too many failed logins; try again later", RetryAfter: throttled.RetryAfter,
 		}
+	case errors.Is(err, tokens.ErrInvalidCode):
+		return badRequest("invalid_grant", "the code is unknown, expired or used, or was issued to another client, or with another redirect_uri or code_challenge")
 	case errors.Is(err, tokens.ErrInvalidGrant):
 		return badRequest("invalid_grant", "the refresh token is unknown, expired, used or revoked, or belongs to another client")
 	case errors.Is(err, tokens.ErrInvalidScope):

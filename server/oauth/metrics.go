@@ -45,7 +45,7 @@ func newMetrics(reg prometheus.Registerer, counter *activity.Counter) *metrics {
 
 func (m *metrics) issued(grant string) {
 	m.tokensIssued.WithLabelValues(grant).Inc()
-	if grant == string(clients.Password) {
+	if grant == string(clients.Password) { // logins by browser are counted when they happen
 		m.activity.Add(activity.Logins)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -11,8 +12,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"signet/activity"
+	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
+	"signet/logins"
+	"signet/server/pages"
 	"signet/tokens"
 	"signet/users"
 )
@@ -26,30 +30,51 @@ type Server struct {
 	grants   *server.Server
 	metrics  *metrics
 	metadata []byte
+	pages    *pages.Pages
+
+	logins         *logins.Service
+	authorizations *authorizations.Service
 
 	cookieDomain  string
 	secureCookies bool
 }
 
+// Services are the domain's services.
+type Services struct {
+	Clients        *clients.Service
+	Users          *users.Service
+	Tokens         *tokens.Service
+	Keys           *keys.Service
+	Logins         *logins.Service
+	Authorizations *authorizations.Service
+}
+
 // New returns a server on the domain's services that registers its metrics, and tells the counter, which may be nil, what happens.
 // The cookie domain, which may be empty, is that of the cookie with the access token.
-func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, reg prometheus.Registerer, counter *activity.Counter, cookieDomain string) *Server {
+func New(d Services, p *pages.Pages, reg prometheus.Registerer, counter *activity.Counter, cookieDomain string) *Server {
 	s := &Server{
-		clients: c, users: u, tokens: t, keys: k, metrics: newMetrics(reg, counter), metadata: metadata(t.Issuer()),
-		cookieDomain: cookieDomain, secureCookies: strings.HasPrefix(t.Issuer(), "https:"),
+		clients: d.Clients, users: d.Users, tokens: d.Tokens, keys: d.Keys, logins: d.Logins, authorizations: d.Authorizations,
+		pages: p, metrics: newMetrics(reg, counter), metadata: metadata(d.Tokens.Issuer(), p.Languages()),
+		cookieDomain: cookieDomain, secureCookies: strings.HasPrefix(d.Tokens.Issuer(), "https:"),
 	}
 	s.grants = s.newGrants()
 	return s
 }
 
-const metadataPath = "/.well-known/oauth-authorization-server"
+const (
+	metadataPath  = "/.well-known/oauth-authorization-server"
+	discoveryPath = "/.well-known/openid-configuration"
+)
 
 // Routes adds the endpoints to r.
 func (s *Server) Routes(r gin.IRouter) {
 	r.POST("/token", s.token)
 	r.POST("/introspect", s.introspect)
 	r.POST("/revoke", s.revoke)
+	r.GET("/userinfo", s.userinfo)
+	r.POST("/userinfo", s.userinfo)
 	s.sessionRoutes(r)
+	s.pageRoutes(r)
 	document := func(path string, read func() []byte) {
 		handler := func(c *gin.Context) { ServeDocument(c, "application/json", read()) }
 		r.GET(path, handler)
@@ -57,6 +82,7 @@ func (s *Server) Routes(r gin.IRouter) {
 	}
 	document("/.well-known/jwks.json", s.keys.JWKS)
 	document(metadataPath, func() []byte { return s.metadata })
+	document(discoveryPath, func() []byte { return s.metadata })
 	// For an issuer with a path, the well-known part stands between host and path (RFC 8414 section 3.1).
 	if u, err := url.Parse(s.tokens.Issuer()); err == nil && strings.Trim(u.Path, "/") != "" {
 		document(metadataPath+u.Path, func() []byte { return s.metadata })
@@ -76,27 +102,50 @@ func ServeDocument(c *gin.Context, contentType string, body []byte) {
 	c.Data(http.StatusOK, contentType, body)
 }
 
-// metadata is the server's description of itself (RFC 8414 section 2).
-func metadata(issuer string) []byte {
+// metadata is the server's description of itself (RFC 8414 section 2, OpenID Connect Discovery 1.0 section 3).
+func metadata(issuer string, languages []string) []byte {
 	secret := []clients.AuthMethod{clients.SecretBasic, clients.SecretPost}
+	claims := append([]string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid"}, users.StandardClaims...)
 	body, err := json.Marshal(struct {
-		Issuer                string               `json:"issuer"`
-		TokenEndpoint         string               `json:"token_endpoint"`
-		JWKSURI               string               `json:"jwks_uri"`
-		ScopesSupported       []string             `json:"scopes_supported"`
-		ResponseTypes         []string             `json:"response_types_supported"` // required; there is no authorization endpoint
-		GrantTypes            []clients.Grant      `json:"grant_types_supported"`
-		TokenAuth             []clients.AuthMethod `json:"token_endpoint_auth_methods_supported"`
-		RevocationEndpoint    string               `json:"revocation_endpoint"`
-		RevocationAuth        []clients.AuthMethod `json:"revocation_endpoint_auth_methods_supported"`
-		IntrospectionEndpoint string               `json:"introspection_endpoint"`
-		IntrospectionAuth     []clients.AuthMethod `json:"introspection_endpoint_auth_methods_supported"`
+		Issuer                string                        `json:"issuer"`
+		AuthorizationEndpoint string                        `json:"authorization_endpoint"`
+		TokenEndpoint         string                        `json:"token_endpoint"`
+		UserInfoEndpoint      string                        `json:"userinfo_endpoint"`
+		EndSessionEndpoint    string                        `json:"end_session_endpoint"`
+		JWKSURI               string                        `json:"jwks_uri"`
+		ScopesSupported       []string                      `json:"scopes_supported"`
+		ResponseTypes         []string                      `json:"response_types_supported"`
+		ResponseModes         []authorizations.ResponseMode `json:"response_modes_supported"`
+		GrantTypes            []clients.Grant               `json:"grant_types_supported"`
+		SubjectTypes          []string                      `json:"subject_types_supported"`
+		IDTokenAlgs           []keys.Algorithm              `json:"id_token_signing_alg_values_supported"`
+		TokenAuth             []clients.AuthMethod          `json:"token_endpoint_auth_methods_supported"`
+		RevocationEndpoint    string                        `json:"revocation_endpoint"`
+		RevocationAuth        []clients.AuthMethod          `json:"revocation_endpoint_auth_methods_supported"`
+		IntrospectionEndpoint string                        `json:"introspection_endpoint"`
+		IntrospectionAuth     []clients.AuthMethod          `json:"introspection_endpoint_auth_methods_supported"`
+		ChallengeMethods      []string                      `json:"code_challenge_methods_supported"`
+		IssParameter          bool                          `json:"authorization_response_iss_parameter_supported"`
+		Claims                []string                      `json:"claims_supported"`
+		ClaimTypes            []string                      `json:"claim_types_supported"`
+		ClaimsParameter       bool                          `json:"claims_parameter_supported"`
+		RequestParameter      bool                          `json:"request_parameter_supported"`
+		RequestURIParameter   bool                          `json:"request_uri_parameter_supported"`
+		Prompts               []string                      `json:"prompt_values_supported"`
+		ACRs                  []string                      `json:"acr_values_supported"`
+		UILocales             []string                      `json:"ui_locales_supported"`
+		BackchannelLogout     bool                          `json:"backchannel_logout_supported"`
+		BackchannelSession    bool                          `json:"backchannel_logout_session_supported"`
 	}{
-		Issuer: issuer, TokenEndpoint: issuer + "/token", JWKSURI: issuer + "/.well-known/jwks.json",
-		ScopesSupported: []string{clients.ScopeAdmin, clients.ScopeAccount},
-		ResponseTypes:   []string{}, GrantTypes: clients.Grants, TokenAuth: clients.AuthMethods,
-		RevocationEndpoint: issuer + "/revoke", RevocationAuth: clients.AuthMethods,
+		Issuer: issuer, AuthorizationEndpoint: issuer + authorizePath, TokenEndpoint: issuer + "/token",
+		UserInfoEndpoint: issuer + "/userinfo", EndSessionEndpoint: issuer + logoutPath, JWKSURI: issuer + "/.well-known/jwks.json",
+		ScopesSupported: append(slices.Clone(clients.StandardScopes), clients.ScopeAdmin, clients.ScopeAccount),
+		ResponseTypes:   []string{"code"}, ResponseModes: authorizations.ResponseModes, GrantTypes: clients.Grants,
+		SubjectTypes: []string{"public"}, IDTokenAlgs: []keys.Algorithm{keys.RS256, keys.ES256, keys.PS256, keys.EdDSA},
+		TokenAuth: clients.AuthMethods, RevocationEndpoint: issuer + "/revoke", RevocationAuth: clients.AuthMethods,
 		IntrospectionEndpoint: issuer + "/introspect", IntrospectionAuth: secret,
+		ChallengeMethods: []string{"S256"}, IssParameter: true, Claims: claims, ClaimTypes: []string{"normal"}, ClaimsParameter: true,
+		Prompts: authorizations.Prompts, ACRs: logins.Classes, UILocales: languages, BackchannelLogout: true, BackchannelSession: true,
 	})
 	if err != nil {
 		panic(err) // only for types that JSON does not know

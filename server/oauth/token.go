@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -47,7 +48,12 @@ func (s *Server) token(c *gin.Context) {
 		return
 	}
 	r := c.Request.WithContext(context.WithValue(ctx, tokenCallKey{}, t))
-	r.Form, r.PostForm = call.form, call.form // the library would parse the query string as well
+	r.Form = call.form // the library would parse the query string as well
+	if call.info.GrantType == string(clients.AuthorizationCode) && !r.Form.Has("redirect_uri") {
+		r.Form = maps.Clone(r.Form)
+		r.Form.Set("redirect_uri", "none") // the library wants one always; whether one is wanted is the code's to say
+	}
+	r.PostForm = r.Form
 	if err := s.grants.HandleTokenRequest(c.Writer, r); err != nil {
 		call.info.Err = err
 	}
@@ -58,14 +64,18 @@ func (s *Server) token(c *gin.Context) {
 func (s *Server) newGrants() *server.Server {
 	grants := server.NewServer(&server.Config{
 		TokenType:         "Bearer",
-		AllowedGrantTypes: []oauth2.GrantType{oauth2.PasswordCredentials, oauth2.Refreshing, oauth2.ClientCredentials},
+		AllowedGrantTypes: []oauth2.GrantType{oauth2.AuthorizationCode, oauth2.PasswordCredentials, oauth2.Refreshing, oauth2.ClientCredentials},
 	}, &manager{s})
 	grants.ClientInfoHandler = func(r *http.Request) (string, string, error) {
 		return tokenCallOf(r.Context()).client.ID, "", nil
 	}
 	grants.PasswordAuthorizationHandler = s.checkPassword
 	grants.ExtensionFieldsHandler = func(ti oauth2.TokenInfo) map[string]any {
-		return map[string]any{"scope": ti.GetScope()} // the library leaves out an empty one
+		fields := map[string]any{"scope": ti.GetScope()} // the library leaves out an empty one
+		if issued, ok := ti.(*issuedTokens); ok && issued.idToken != "" {
+			fields["id_token"] = issued.idToken
+		}
+		return fields
 	}
 	grants.InternalErrorHandler = func(err error) *oautherrors.Response {
 		e := explain(err)
@@ -92,7 +102,7 @@ func (t *tokenCall) check(issuer string) error {
 	}
 	grant := clients.Grant(t.form.Get("grant_type"))
 	if !slices.Contains(clients.Grants, grant) {
-		return badRequest("unsupported_grant_type", "the server knows password, refresh_token and client_credentials")
+		return badRequest("unsupported_grant_type", "the server knows authorization_code, refresh_token, client_credentials and password")
 	}
 	t.info.GrantType = string(grant)
 	if !t.client.May(grant) {
@@ -101,11 +111,21 @@ func (t *tokenCall) check(issuer string) error {
 	for _, name := range map[clients.Grant][]string{
 		clients.Password:     {"username", "password"},
 		clients.RefreshToken: {"refresh_token"},
+
+		clients.AuthorizationCode: {"code"},
 	}[grant] {
 		if !t.form.Has(name) {
 			return invalidRequest("the parameter " + name + " is missing")
 		}
 	}
+	if grant == clients.RefreshToken || grant == clients.AuthorizationCode { // what it may ask for is up to what was granted
+		return t.readReach()
+	}
+	return t.checkReach(issuer)
+}
+
+// readReach reads the scope and the resources that the call names.
+func (t *tokenCall) readReach() error {
 	if t.form.Has("scope") {
 		var err error
 		if t.scope, err = clients.ParseScope(t.form.Get("scope")); err != nil {
@@ -120,14 +140,19 @@ func (t *tokenCall) check(issuer string) error {
 			return badRequest("invalid_target", "a resource must be an absolute URI without a fragment")
 		}
 	}
-	if grant == clients.RefreshToken { // what it may ask for is up to the session
-		return nil
+	return nil
+}
+
+// checkReach reads them, and refuses what the client is not registered for. What is not named is all that it is.
+func (t *tokenCall) checkReach(issuer string) error {
+	if err := t.readReach(); err != nil {
+		return err
 	}
 	switch {
 	case t.scope == nil:
 		t.scope = t.client.Scope.Default()
 	case !t.scope.Within(t.client.Scope):
-		return badRequest("invalid_scope", "the scope goes beyond what the client is registered for")
+		return unregisteredScope(t.scope, t.client.Scope)
 	}
 	switch allowed := t.client.Resources(issuer); {
 	case t.audience == nil:
@@ -137,6 +162,19 @@ func (t *tokenCall) check(issuer string) error {
 	}
 	return nil
 }
+
+// unregisteredScope says which scope that was asked for is not among those that the client is registered for.
+func unregisteredScope(asked, registered clients.Scope) *Error {
+	i := slices.IndexFunc(asked, func(token string) bool { return !slices.Contains(registered, token) })
+	name := asked[i]
+	if len(name) > maxNamed {
+		name = name[:maxNamed] + "..."
+	}
+	return badRequest("invalid_scope", "the scope "+name+" has to be registered for the client before it can be asked for")
+}
+
+// maxNamed is how much of a value that a caller sent is said back in an error.
+const maxNamed = 100
 
 // checkPassword is the library's PasswordAuthorizationHandler.
 func (s *Server) checkPassword(ctx context.Context, _, username, password string) (string, error) {
@@ -194,12 +232,22 @@ type manager struct {
 	*Server
 }
 
-// GenerateAccessToken issues the tokens of the password and the client_credentials grant.
+// issuedTokens is what was issued, for the library to write.
+type issuedTokens struct {
+	models.Token
+
+	idToken string
+}
+
+// GenerateAccessToken issues the tokens of the authorization_code, the password and the client_credentials grant.
 func (m *manager) GenerateAccessToken(ctx context.Context, grant oauth2.GrantType, _ *oauth2.TokenGenerateRequest) (oauth2.TokenInfo, error) {
 	call := tokenCallOf(ctx)
 	var issued tokens.Issued
 	var err error
 	switch grant {
+	case oauth2.AuthorizationCode:
+		form := call.form
+		issued, err = m.tokens.RedeemCode(ctx, call.client, form.Get("code"), form.Get("redirect_uri"), form.Get("code_verifier"), call.scope, call.audience, call.origin())
 	case oauth2.PasswordCredentials:
 		issued, err = m.startSession(ctx, call)
 	case oauth2.ClientCredentials:
@@ -229,9 +277,9 @@ func (m *manager) answer(call *tokenCall, issued tokens.Issued, err error) (oaut
 	}
 	m.metrics.issued(call.info.GrantType)
 	call.info.SessionID = issued.SessionID
-	return &models.Token{
+	return &issuedTokens{models.Token{
 		Access: issued.AccessToken, AccessExpiresIn: issued.ExpiresIn, Scope: issued.Scope, Refresh: issued.RefreshToken,
-	}, nil
+	}, issued.IDToken}, nil
 }
 
 // errUnused answers those calls that the library makes only for grants and endpoints that Signet does not serve, and for
@@ -243,7 +291,7 @@ func (m *manager) GetClient(context.Context, string) (oauth2.ClientInfo, error) 
 	return nil, errUnused
 }
 
-// GenerateAuthToken is not called: there is no authorization endpoint.
+// GenerateAuthToken is not called: the library's own authorization endpoint is not used. It redirects before it has looked where to.
 func (m *manager) GenerateAuthToken(context.Context, oauth2.ResponseType, *oauth2.TokenGenerateRequest) (oauth2.TokenInfo, error) {
 	return nil, errUnused
 }

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,13 +14,28 @@ import (
 )
 
 const clientColumns = `id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server,
-	disabled, epoch, secret_digest, CASE WHEN previous_until > now() THEN previous_digest END, created_at, version`
+	details, disabled, epoch, secret_digest, CASE WHEN previous_until > now() THEN previous_digest END, created_at, version`
+
+// fromJSON reads JSON into what it holds: pgx itself would empty that first.
+type fromJSON struct{ v any }
+
+// Scan implements sql.Scanner.
+func (f *fromJSON) Scan(column any) error {
+	switch text := column.(type) {
+	case string:
+		return json.Unmarshal([]byte(text), f.v)
+	case []byte:
+		return json.Unmarshal(text, f.v)
+	default:
+		return fmt.Errorf("a %T where JSON is kept", column)
+	}
+}
 
 // clientFields are what a row of clientColumns is scanned into.
 func clientFields(c *clients.Client) []any {
 	return []any{
 		&c.ID, &c.Name, &c.Grants, &c.AuthMethod, &c.Scope, &c.Audience, &c.RedirectURIs, &c.BrowserOrigins, &c.ResourceServer,
-		&c.Disabled, &c.Epoch, &c.SecretDigest, &c.PreviousDigest, &c.CreatedAt, &c.Version,
+		&fromJSON{&clients.Details{Of: c}}, &c.Disabled, &c.Epoch, &c.SecretDigest, &c.PreviousDigest, &c.CreatedAt, &c.Version,
 	}
 }
 
@@ -33,7 +50,7 @@ func clientArgs(c clients.Client) pgx.NamedArgs {
 	return pgx.NamedArgs{
 		"id": c.ID, "name": c.Name, "grants": list(c.Grants), "auth_method": string(c.AuthMethod), "scope": list(c.Scope),
 		"audience": list(c.Audience), "redirect_uris": list(c.RedirectURIs), "browser_origins": list(c.BrowserOrigins),
-		"resource_server": c.ResourceServer, "secret_digest": c.SecretDigest,
+		"resource_server": c.ResourceServer, "details": clients.Details{Of: &c}, "secret_digest": c.SecretDigest,
 	}
 }
 
@@ -70,9 +87,14 @@ func (s *Store) BrowserOrigins(ctx context.Context) ([]string, error) {
 	return many(ctx, s, pgx.RowTo[string], `SELECT DISTINCT unnest(browser_origins) FROM clients WHERE NOT disabled`, pgx.NamedArgs{})
 }
 
+// PublicRedirectURIs implements clients.Store.
+func (s *Store) PublicRedirectURIs(ctx context.Context) ([]string, error) {
+	return many(ctx, s, pgx.RowTo[string], `SELECT DISTINCT unnest(redirect_uris) FROM clients WHERE auth_method = 'none' AND NOT disabled`, pgx.NamedArgs{})
+}
+
 var createClient = recording(`
-	INSERT INTO clients (id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server, disabled, epoch, secret_digest)
-	VALUES (@id, @name, @grants, @auth_method, @scope, @audience, @redirect_uris, @browser_origins, @resource_server, @disabled, @epoch, @secret_digest)
+	INSERT INTO clients (id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server, details, disabled, epoch, secret_digest)
+	VALUES (@id, @name, @grants, @auth_method, @scope, @audience, @redirect_uris, @browser_origins, @resource_server, @details, @disabled, @epoch, @secret_digest)
 	RETURNING *`, clientColumns)
 
 // CreateClient implements clients.Store.
@@ -96,7 +118,7 @@ func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Even
 var updateClient = `WITH old AS (SELECT id, disabled FROM clients WHERE id = @id FOR UPDATE),
 	changed AS (
 		UPDATE clients c SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
-			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server,
+			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server, details = @details,
 			secret_digest = CASE WHEN @auth_method <> 'none' THEN coalesce(secret_digest, @secret_digest) END,
 			previous_digest = CASE WHEN @auth_method <> 'none' THEN previous_digest END,
 			disabled = @disabled, epoch = epoch + CASE WHEN @disabled AND NOT c.disabled THEN 1 ELSE 0 END, version = version + 1

@@ -50,7 +50,7 @@ func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current key
 				}
 			}
 			// A next key that is not to become current never signed: nobody misses it.
-			if _, err := tx.Exec(ctx, `DELETE FROM signing_keys WHERE active_from IS NULL AND id <> $1`, current.ID); err != nil {
+			if _, err := tx.Exec(ctx, `DELETE FROM signing_keys WHERE active_from IS NULL AND algorithm = $2 AND id <> $1`, current.ID, string(current.Algorithm)); err != nil {
 				return err
 			}
 			if _, err := tx.Exec(ctx, `INSERT INTO signing_keys (id, algorithm, sealed, active_from) VALUES ($1, $2, $3, now())
@@ -67,10 +67,18 @@ func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current key
 			return err
 		})
 	})
-	if errors.Is(err, errStale) || violates(err, "signing_keys_one_current") || violates(err, "signing_keys_one_next") {
+	if errors.Is(err, errStale) || violates(err, "signing_keys_current") || violates(err, "signing_keys_next") {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// RetireSigningKeys implements keys.Store.
+func (s *Store) RetireSigningKeys(ctx context.Context, algorithm keys.Algorithm) error {
+	_, err := s.exec(ctx, `WITH dropped AS (DELETE FROM signing_keys WHERE algorithm = @algorithm AND active_from IS NULL)
+		UPDATE signing_keys SET retired_at = now() WHERE algorithm = @algorithm AND active_from IS NOT NULL AND retired_at IS NULL`,
+		pgx.NamedArgs{"algorithm": string(algorithm)})
+	return err
 }
 
 // ResealSigningKey implements keys.Store.

@@ -31,7 +31,7 @@ var createSession = recording(`
 	WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled
 		AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
 	ON CONFLICT (id) DO UPDATE SET sequence = sessions.sequence -- a repetition after a lost answer
-	RETURNING *`, `user_id::text, scope, audience, now(), expires_at`)
+	RETURNING *`, `user_id::text, scope, audience, now(), expires_at, NULL::text AS login, NULL::text AS facts, (SELECT `+shownOf+` FROM users u WHERE u.id = user_id AND 'groups' = ANY (scope))`)
 
 // CreateSession implements tokens.Store.
 func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.Event) (tokens.Grant, error) {
@@ -46,8 +46,20 @@ func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.
 	return g, err
 }
 
+// grantColumns are a tokens.Grant, of a session s and its user u. What an ID token or the claim groups is made of is left out of those
+// of sessions that have neither.
+const (
+	grantColumns = `s.user_id::text, s.scope, s.audience, now(), s.expires_at, s.login_id::text, s.openid,
+		CASE WHEN s.openid IS NOT NULL OR 'groups' = ANY (s.scope) THEN ` + shownOf + ` END`
+	shownOf = `jsonb_build_object('username', u.username, 'profile', u.profile)`
+)
+
 func readGrant(row pgx.Row) (g tokens.Grant, err error) {
-	err = row.Scan(&g.UserID, (*[]string)(&g.Scope), &g.Audience, &g.Now, &g.End)
+	var login, facts *string
+	var shown []byte
+	if err = row.Scan(&g.UserID, (*[]string)(&g.Scope), &g.Audience, &g.Now, &g.End, &login, &facts, &shown); err == nil {
+		err = g.Complete(login, facts, shown)
+	}
 	return g, err
 }
 
@@ -58,7 +70,7 @@ const rotate = `
 	WHERE s.id = $1 AND s.client_id = $2 AND s.secret_digest = $3 AND s.sequence = $4
 		AND ($9::text[] IS NULL OR $9 <@ s.scope) AND ($10::text[] IS NULL OR $10 <@ s.audience)
 		AND ` + usable + `
-	RETURNING s.user_id::text, s.scope, s.audience, now(), s.expires_at`
+	RETURNING ` + grantColumns
 
 const rotateRecording = `WITH changed AS (` + rotate + `), event AS (
 	INSERT INTO audit_events (id, type, actor, client_id, user_id, session_id, address, request_id, detail)
@@ -86,11 +98,10 @@ func (s *Store) Rotate(ctx context.Context, u tokens.Use, e *audit.Event) (token
 // SessionState implements tokens.Store.
 func (s *Store) SessionState(ctx context.Context, u tokens.Use, window time.Duration) (st tokens.State, ok bool, err error) {
 	return one(ctx, s, readState, `
-		SELECT s.user_id::text, s.scope, s.audience, now(), s.expires_at, s.client_id, s.secret_digest = @digest,
+		SELECT `+grantColumns+`, s.client_id, s.secret_digest = @digest,
 			EXISTS (SELECT FROM users u, clients c WHERE `+live+`), `+inWindow+`,
-			s.sequence, coalesce((SELECT username FROM users WHERE id = s.user_id), ''),
-			s.last_used_at, s.idle_expires_at, s.address, s.user_agent
-		FROM sessions s WHERE s.id = @id`,
+			s.sequence, coalesce(u.username, ''), s.last_used_at, s.idle_expires_at, s.address, s.user_agent
+		FROM sessions s LEFT JOIN users u ON u.id = s.user_id WHERE s.id = @id`,
 		windowArgs(window, pgx.NamedArgs{"id": [16]byte(u.Session), "digest": u.SecretDigest}))
 }
 
@@ -111,8 +122,13 @@ func windowArgs(window time.Duration, args pgx.NamedArgs) pgx.NamedArgs {
 }
 
 func readState(row pgx.CollectableRow) (st tokens.State, err error) {
-	err = row.Scan(&st.UserID, (*[]string)(&st.Scope), &st.Audience, &st.Now, &st.End, &st.ClientID, &st.Genuine, &st.Live, &st.InWindow,
-		&st.Sequence, &st.Username, &st.LastUsedAt, &st.IdleEnd, &st.Address, &st.UserAgent)
+	var login, facts *string
+	var shown []byte
+	err = row.Scan(&st.UserID, (*[]string)(&st.Scope), &st.Audience, &st.Now, &st.End, &login, &facts, &shown, &st.ClientID, &st.Genuine,
+		&st.Live, &st.InWindow, &st.Sequence, &st.Username, &st.LastUsedAt, &st.IdleEnd, &st.Address, &st.UserAgent)
+	if err == nil {
+		err = st.Complete(login, facts, shown)
+	}
 	return st, err
 }
 
@@ -179,12 +195,18 @@ func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (us
 
 // AccessTokenHolder implements tokens.Store.
 func (s *Store) AccessTokenHolder(ctx context.Context, t tokens.AccessToken) (h tokens.Holder, ok bool, err error) {
-	sql, args := activeQuery(t, "u.username, u.admin, s.scope, s.audience, s.expires_at, now()",
-		"'', false, c.scope, c.audience, NULL::timestamptz, now()")
+	sql, args := activeQuery(t, "u.username, u.admin, s.scope, s.audience, s.expires_at, now(), s.openid, CASE WHEN s.openid IS NOT NULL THEN "+shownOf+" END",
+		"'', false, c.scope, c.audience, NULL::timestamptz, now(), NULL::text, NULL::jsonb")
 	h, err = run(ctx, s, true, func(ctx context.Context) (h tokens.Holder, err error) {
 		var end *time.Time
-		if err = s.pool.QueryRow(ctx, sql, args...).Scan(&h.Username, &h.Admin, (*[]string)(&h.Scope), &h.Audience, &end, &h.Now); err == nil && end != nil {
+		var facts *string
+		var shown []byte
+		err = s.pool.QueryRow(ctx, sql, args...).Scan(&h.Username, &h.Admin, (*[]string)(&h.Scope), &h.Audience, &end, &h.Now, &facts, &shown)
+		if err == nil && end != nil {
 			h.SessionEnd = *end
+		}
+		if err == nil {
+			h.User, h.Facts, err = tokens.ParseShown(facts, shown)
 		}
 		return h, err
 	})

@@ -13,10 +13,13 @@ import (
 	"signet/users"
 )
 
-const userColumns = `id::text, username, admin, disabled, created_at, epoch, password_hash`
+const userColumns = `id::text, username, admin, disabled, created_at, epoch, password_hash, profile::text`
 
 func readUser(row pgx.CollectableRow) (u users.User, err error) {
-	err = row.Scan(&u.ID, &u.Username, &u.Admin, &u.Disabled, &u.CreatedAt, &u.Epoch, &u.PasswordHash)
+	var profile []byte
+	if err = row.Scan(&u.ID, &u.Username, &u.Admin, &u.Disabled, &u.CreatedAt, &u.Epoch, &u.PasswordHash, &profile); err == nil {
+		u.Profile, err = users.ParseProfile(profile)
+	}
 	u.CreatedAt = u.CreatedAt.UTC()
 	return u, err
 }
@@ -78,42 +81,69 @@ func (s *Store) Rehash(ctx context.Context, id, oldHash, newHash string) error {
 // changeUser keeps the session that is to live on in the user's new epoch.
 var changeUser = `WITH changed AS (
 		UPDATE users SET password_hash = coalesce(@hash, password_hash), disabled = coalesce(@disabled, disabled),
-			admin = coalesce(@admin, admin), epoch = epoch + CASE WHEN @end OR @hash IS NOT NULL OR @disabled THEN 1 ELSE 0 END
-		WHERE id = @id AND (@epoch::bigint IS NULL OR epoch = @epoch) RETURNING *
+			admin = coalesce(@admin, admin),
+			profile = CASE WHEN @profile::jsonb IS NULL THEN profile ELSE @profile || jsonb_build_object('updated_at', now()) END,
+			verified_email = CASE WHEN @profile::jsonb IS NULL THEN verified_email ELSE nullif(@verified_email, '') END,
+			epoch = epoch + CASE WHEN @end OR @hash IS NOT NULL OR @disabled THEN 1 ELSE 0 END
+		WHERE id = @id AND (@epoch::bigint IS NULL OR epoch = @epoch) AND (@profile::jsonb IS NULL OR profile - 'updated_at' = @old_profile::jsonb) RETURNING *
 	), kept AS (
 		UPDATE sessions s SET user_epoch = u.epoch FROM changed u
 		WHERE s.id = @except::uuid AND s.user_id = u.id AND s.user_epoch = u.epoch - 1
-	), event AS (` + insertEvents + ` FROM changed, ` + allEvents + ` ON CONFLICT (id) DO NOTHING)
+	), kept_login AS (
+		UPDATE logins l SET user_epoch = u.epoch FROM changed u
+		WHERE l.id = (SELECT login_id FROM sessions WHERE id = @except::uuid AND user_id = u.id) AND l.user_epoch = u.epoch - 1
+	), told AS (` + tellAll + `), event AS (` + insertEvents + ` FROM changed, ` + allEvents + ` ON CONFLICT (id) DO NOTHING)
 	SELECT ` + userColumns + ` FROM changed`
+
+// tellAll puts down to be told every client that wants to hear of the end of a login that ends with the epoch of its changed user.
+const tellAll = `
+	INSERT INTO logout_notices (login_id, client_id, user_id)
+	SELECT DISTINCT s.login_id, c.id, s.user_id FROM changed u
+	JOIN logins l ON l.user_id = u.id AND l.user_epoch < u.epoch AND l.ended_at IS NULL AND l.expires_at > now()
+	JOIN sessions s ON s.login_id = l.id AND s.revoked_at IS NULL AND s.expires_at > now() AND s.id IS DISTINCT FROM @except::uuid
+	JOIN clients c ON c.id = s.client_id AND c.epoch = s.client_epoch AND NOT c.disabled AND coalesce(c.details->>'backchannel_logout_uri', '') <> ''
+	ON CONFLICT DO NOTHING`
 
 // ChangeUser implements users.Store.
 func (s *Store) ChangeUser(ctx context.Context, id string, ch users.Changes, events []audit.Event) (users.User, error) {
 	args := withAll(events, pgx.NamedArgs{
 		"id": id, "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin, "end": ch.EndSessions,
 		"except": pgtype.Text{String: ch.Except, Valid: ch.Except != ""}, "epoch": ch.Epoch,
+		"profile": nil, "old_profile": nil, "verified_email": "",
 	})
-	// With an epoch, a repetition would not tell its own change from somebody else's.
-	u, err := run(ctx, s, ch.Epoch == nil, func(ctx context.Context) (users.User, error) {
+	if ch.Profile != nil {
+		args["profile"], args["old_profile"], args["verified_email"] = ch.Profile.Stored(), ch.OldProfile.Stored(), ch.Profile.VerifiedEmail()
+	}
+	// With an epoch, or a profile, a repetition would not tell its own change from somebody else's.
+	u, err := run(ctx, s, ch.Epoch == nil && ch.Profile == nil, func(ctx context.Context) (users.User, error) {
 		rows, err := s.pool.Query(ctx, changeUser, args)
 		if err != nil {
 			return users.User{}, err
 		}
 		return pgx.CollectExactlyOneRow(rows, readUser)
 	})
+	if violates(err, "users_verified_email_key") {
+		err = users.ErrEmailTaken
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = users.ErrNotFound
+		if ch.Profile != nil {
+			if _, err = s.User(ctx, id); err == nil {
+				err = users.ErrProfileChanged
+			}
+		}
 	}
 	return u, err
 }
 
 // deleteUser finds its own event where it is repeated after a lost answer.
-const deleteUser = `WITH changed AS (DELETE FROM users WHERE id = @id RETURNING id),
+const deleteUser = `WITH changed AS (DELETE FROM users WHERE id = @id RETURNING id, epoch + 1 AS epoch), told AS (` + tellAll + `),
 	event AS (` + insertEvent + ` FROM changed)
 	SELECT FROM changed UNION ALL SELECT FROM audit_events WHERE id = @e_id::uuid`
 
 // DeleteUser implements users.Store.
 func (s *Store) DeleteUser(ctx context.Context, id string, e audit.Event) error {
-	n, err := s.exec(ctx, deleteUser, with(e, pgx.NamedArgs{"id": id}))
+	n, err := s.exec(ctx, deleteUser, with(e, pgx.NamedArgs{"id": id, "except": nil}))
 	if err == nil && n == 0 {
 		err = users.ErrNotFound
 	}
@@ -149,7 +179,7 @@ func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.At
 			}
 		}
 		return c, err
-	}, `SELECT `+userColumns+`, `+throttled+` FROM (VALUES (1)) AS always LEFT JOIN users ON canonical = @canonical`, args)
+	}, `SELECT id::text, username, admin, disabled, created_at, epoch, password_hash, `+throttled+` FROM (VALUES (1)) AS always LEFT JOIN users ON canonical = @canonical`, args)
 	return c.user, c.wait, err
 }
 

@@ -10,11 +10,12 @@ import (
 )
 
 const clientColumns = `id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server,
-	disabled, epoch, secret_digest, CASE WHEN previous_until > @now THEN previous_digest END, created_at, version`
+	details, disabled, epoch, secret_digest, CASE WHEN previous_until > @now THEN previous_digest END, created_at, version`
 
 func readClient(row *sql.Rows) (c clients.Client, err error) {
 	err = row.Scan(&c.ID, &c.Name, fromList(&c.Grants), &c.AuthMethod, fromList((*[]string)(&c.Scope)), fromList(&c.Audience),
-		fromList(&c.RedirectURIs), fromList(&c.BrowserOrigins), &c.ResourceServer, &c.Disabled, &c.Epoch, &c.SecretDigest,
+		fromList(&c.RedirectURIs), fromList(&c.BrowserOrigins), &c.ResourceServer, fromJSON{&clients.Details{Of: &c}}, &c.Disabled,
+		&c.Epoch, &c.SecretDigest,
 		&c.PreviousDigest, moment{&c.CreatedAt}, &c.Version)
 	return c, err
 }
@@ -24,7 +25,7 @@ func clientArgs(c clients.Client) args {
 	return args{
 		"id": c.ID, "name": c.Name, "grants": list(c.Grants), "auth_method": string(c.AuthMethod), "scope": list(c.Scope),
 		"audience": list(c.Audience), "redirect_uris": list(c.RedirectURIs), "browser_origins": list(c.BrowserOrigins),
-		"resource_server": c.ResourceServer, "secret_digest": c.SecretDigest,
+		"resource_server": c.ResourceServer, "details": toJSON(clients.Details{Of: &c}), "secret_digest": c.SecretDigest,
 	}
 }
 
@@ -49,15 +50,21 @@ func (s *Store) BrowserOrigins(ctx context.Context) ([]string, error) {
 	return many(ctx, s, readText, `SELECT DISTINCT o.value FROM clients c, json_each(c.browser_origins) o WHERE NOT c.disabled`, args{})
 }
 
+// PublicRedirectURIs implements clients.Store.
+func (s *Store) PublicRedirectURIs(ctx context.Context) ([]string, error) {
+	return many(ctx, s, readText, `SELECT DISTINCT u.value FROM clients c, json_each(c.redirect_uris) u
+		WHERE c.auth_method = 'none' AND NOT c.disabled`, args{})
+}
+
 // CreateClient implements clients.Store.
 func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
 	a := clientArgs(c)
 	a["epoch"], a["disabled"] = c.Epoch, c.Disabled
 	created, made, err := change(ctx, s, readClient, `
 		INSERT INTO clients (id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server,
-			disabled, epoch, secret_digest, created_at)
+			details, disabled, epoch, secret_digest, created_at)
 		VALUES (@id, @name, @grants, @auth_method, @scope, @audience, @redirect_uris, @browser_origins, @resource_server,
-			@disabled, @epoch, @secret_digest, @now)
+			@details, @disabled, @epoch, @secret_digest, @now)
 		ON CONFLICT (id) DO NOTHING RETURNING `+clientColumns, a, e)
 	if err == nil && !made {
 		err = clients.ErrExists
@@ -90,7 +97,7 @@ func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e, toggled a
 		a["disabled"] = c.Disabled
 		updated, _, err = oneIn(ctx, t, readClient, `
 		UPDATE clients SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
-			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server,
+			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server, details = @details,
 			secret_digest = CASE WHEN @auth_method <> 'none' THEN coalesce(secret_digest, @secret_digest) END,
 			previous_digest = CASE WHEN @auth_method <> 'none' THEN previous_digest END,
 			disabled = @disabled, epoch = epoch + CASE WHEN @disabled AND NOT disabled THEN 1 ELSE 0 END, version = version + 1

@@ -22,7 +22,8 @@ func (s *Store) SigningKeys(ctx context.Context, keep time.Duration) ([]keys.Key
 // AdvanceSigningKeys implements keys.Store.
 func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current keys.Key, next *keys.Key, e audit.Event) (advanced bool, err error) {
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
-		present, _, err := oneIn(ctx, t, readText, `SELECT id FROM signing_keys WHERE active_from IS NOT NULL AND retired_at IS NULL`, args{})
+		present, _, err := oneIn(ctx, t, readText, `SELECT id FROM signing_keys
+			WHERE algorithm = @algorithm AND active_from IS NOT NULL AND retired_at IS NULL`, args{"algorithm": string(current.Algorithm)})
 		if err != nil || present != from {
 			return err
 		}
@@ -30,7 +31,8 @@ func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current key
 			return err
 		}
 		// A next key that is not to become current never signed: nobody misses it.
-		if err := t.exec(ctx, `DELETE FROM signing_keys WHERE active_from IS NULL AND id <> @id`, args{"id": current.ID}); err != nil {
+		if err := t.exec(ctx, `DELETE FROM signing_keys WHERE active_from IS NULL AND algorithm = @algorithm AND id <> @id`,
+			args{"id": current.ID, "algorithm": string(current.Algorithm)}); err != nil {
 			return err
 		}
 		if err := t.exec(ctx, `INSERT INTO signing_keys (id, algorithm, sealed, created_at, active_from)
@@ -51,6 +53,18 @@ func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current key
 
 func keyArgs(k keys.Key) args {
 	return args{"id": k.ID, "algorithm": string(k.Algorithm), "sealed": k.Sealed}
+}
+
+// RetireSigningKeys implements keys.Store.
+func (s *Store) RetireSigningKeys(ctx context.Context, algorithm keys.Algorithm) error {
+	return s.write(ctx, func(ctx context.Context, t tx) error {
+		a := func() args { return args{"algorithm": string(algorithm)} }
+		if err := t.exec(ctx, `DELETE FROM signing_keys WHERE algorithm = @algorithm AND active_from IS NULL`, a()); err != nil {
+			return err
+		}
+		return t.exec(ctx, `UPDATE signing_keys SET retired_at = @now
+			WHERE algorithm = @algorithm AND active_from IS NOT NULL AND retired_at IS NULL`, a())
+	})
 }
 
 // ResealSigningKey implements keys.Store.

@@ -43,10 +43,26 @@ func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.
 	return g, err
 }
 
-const grantColumns = `user_id, scope, audience, @now, expires_at`
+// grantColumns are a tokens.Grant, of a row of sessions; they have no table's name, for that is what RETURNING wants. What an ID
+// token or the claim groups is made of is left out of those of sessions that have neither.
+const (
+	grantColumns = `user_id, scope, audience, @now, expires_at, login_id, openid,
+		CASE WHEN openid IS NOT NULL OR EXISTS (SELECT 1 FROM json_each(scope) w WHERE w.value = 'groups') THEN ` + shownOf + ` END`
+	shownOf = `(SELECT json_object('username', shown.username, 'profile', json(shown.profile)) FROM users shown WHERE shown.id = user_id)`
+)
 
-func readGrant(row *sql.Rows) (g tokens.Grant, err error) {
-	err = row.Scan(&g.UserID, fromList((*[]string)(&g.Scope)), fromList(&g.Audience), moment{&g.Now}, moment{&g.End})
+func readGrant(row *sql.Rows) (tokens.Grant, error) { return readGrantAnd(row) }
+
+// readGrantAnd reads grantColumns, and what follows them.
+func readGrantAnd(row *sql.Rows, more ...any) (g tokens.Grant, err error) {
+	var login, facts *string
+	var shown []byte
+	fields := []any{
+		&g.UserID, fromList((*[]string)(&g.Scope)), fromList(&g.Audience), moment{&g.Now}, moment{&g.End}, &login, &facts, &shown,
+	}
+	if err = row.Scan(append(fields, more...)...); err == nil {
+		err = g.Complete(login, facts, shown)
+	}
 	return g, err
 }
 
@@ -83,7 +99,7 @@ func (s *Store) Rotate(ctx context.Context, u tokens.Use, e *audit.Event) (token
 // SessionState implements tokens.Store.
 func (s *Store) SessionState(ctx context.Context, u tokens.Use, window time.Duration) (st tokens.State, ok bool, err error) {
 	return first(many(ctx, s, readState, `
-		SELECT s.user_id, s.scope, s.audience, @now, s.expires_at, s.client_id, s.secret_digest = @digest,
+		SELECT `+grantColumns+`, s.client_id, s.secret_digest = @digest,
 			EXISTS (SELECT 1 FROM users u, clients c WHERE `+live+`), `+inWindow+`,
 			s.sequence, coalesce((SELECT username FROM users WHERE id = s.user_id), ''),
 			s.last_used_at, s.idle_expires_at, s.address, s.user_agent
@@ -108,9 +124,8 @@ func windowArgs(window time.Duration, a args) args {
 }
 
 func readState(row *sql.Rows) (st tokens.State, err error) {
-	err = row.Scan(&st.UserID, fromList((*[]string)(&st.Scope)), fromList(&st.Audience), moment{&st.Now}, moment{&st.End},
-		&st.ClientID, &st.Genuine, &st.Live, &st.InWindow, &st.Sequence, &st.Username, moment{&st.LastUsedAt}, moment{&st.IdleEnd},
-		&st.Address, &st.UserAgent)
+	st.Grant, err = readGrantAnd(row, &st.ClientID, &st.Genuine, &st.Live, &st.InWindow, &st.Sequence, &st.Username,
+		moment{&st.LastUsedAt}, moment{&st.IdleEnd}, &st.Address, &st.UserAgent)
 	return st, err
 }
 
@@ -170,10 +185,16 @@ func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (us
 
 // AccessTokenHolder implements tokens.Store.
 func (s *Store) AccessTokenHolder(ctx context.Context, t tokens.AccessToken) (tokens.Holder, bool, error) {
-	text, a := activeQuery(t, "u.username, u.admin, s.scope, s.audience, s.expires_at, @now",
-		"'', 0, c.scope, c.audience, NULL, @now")
+	text, a := activeQuery(t, "u.username, u.admin, s.scope, s.audience, s.expires_at, @now, s.openid, CASE WHEN s.openid IS NOT NULL THEN (SELECT json_object('username', u.username, 'profile', json(u.profile))) END",
+		"'', 0, c.scope, c.audience, NULL, @now, NULL, NULL")
 	return first(many(ctx, s, func(row *sql.Rows) (h tokens.Holder, err error) {
-		err = row.Scan(&h.Username, &h.Admin, fromList((*[]string)(&h.Scope)), fromList(&h.Audience), moment{&h.SessionEnd}, moment{&h.Now})
+		var facts *string
+		var shown []byte
+		err = row.Scan(&h.Username, &h.Admin, fromList((*[]string)(&h.Scope)), fromList(&h.Audience), moment{&h.SessionEnd}, moment{&h.Now},
+			&facts, &shown)
+		if err == nil {
+			h.User, h.Facts, err = tokens.ParseShown(facts, shown)
+		}
 		return h, err
 	}, text, a))
 }

@@ -118,6 +118,12 @@ func busy(err error) bool {
 	return errors.As(err, &e) && e.Code()&0xff == lib.SQLITE_BUSY
 }
 
+// unique tells whether err says that a unique constraint would be violated.
+func unique(err error) bool {
+	var e *driver.Error
+	return errors.As(err, &e) && e.Code() == lib.SQLITE_CONSTRAINT_UNIQUE
+}
+
 // Close waits for the change that is being written and closes the file.
 func (s *Store) Close() {
 	s.turn <- struct{}{}

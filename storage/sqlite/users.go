@@ -9,10 +9,13 @@ import (
 	"signet/users"
 )
 
-const userColumns = `id, username, admin, disabled, created_at, epoch, password_hash`
+const userColumns = `id, username, admin, disabled, created_at, epoch, password_hash, profile`
 
 func readUser(row *sql.Rows) (u users.User, err error) {
-	err = row.Scan(&u.ID, &u.Username, &u.Admin, &u.Disabled, moment{&u.CreatedAt}, &u.Epoch, &u.PasswordHash)
+	var profile []byte
+	if err = row.Scan(&u.ID, &u.Username, &u.Admin, &u.Disabled, moment{&u.CreatedAt}, &u.Epoch, &u.PasswordHash, &profile); err == nil {
+		u.Profile, err = users.ParseProfile(profile)
+	}
 	return u, err
 }
 
@@ -61,6 +64,17 @@ func (s *Store) ChangeUser(ctx context.Context, userID string, ch users.Changes,
 		if err == nil && !found {
 			err = users.ErrNotFound
 		}
+		if err == nil && ch.Profile != nil {
+			u, err = changeProfile(ctx, t, u.ID, ch)
+		}
+		if err == nil {
+			err = tellAll(ctx, t, u.ID, u.Epoch, ch.Except)
+		}
+		if err == nil {
+			err = t.exec(ctx, `UPDATE logins SET user_epoch = @epoch
+				WHERE id = (SELECT login_id FROM sessions WHERE id = @except AND user_id = @user) AND user_epoch = @epoch - 1`,
+				args{"epoch": u.Epoch, "except": id(ch.Except), "user": u.ID})
+		}
 		if err != nil {
 			return err
 		}
@@ -78,6 +92,35 @@ func (s *Store) ChangeUser(ctx context.Context, userID string, ch users.Changes,
 	return u, err
 }
 
+// changeProfile puts a profile in the place of another one.
+func changeProfile(ctx context.Context, t tx, userID string, ch users.Changes) (users.User, error) {
+	u, found, err := oneIn(ctx, t, readUser, `
+		UPDATE users SET profile = json_set(@profile, '$.updated_at', strftime('%Y-%m-%dT%H:%M:%fZ', @now / 1e6, 'unixepoch')),
+			verified_email = nullif(@verified_email, '')
+		WHERE id = @id AND json_remove(profile, '$.updated_at') = json(@old_profile) RETURNING `+userColumns,
+		args{
+			"id": id(userID), "profile": ch.Profile.Stored(), "old_profile": ch.OldProfile.Stored(),
+			"verified_email": ch.Profile.VerifiedEmail(),
+		})
+	if unique(err) {
+		err = users.ErrEmailTaken
+	}
+	if err == nil && !found {
+		err = users.ErrProfileChanged
+	}
+	return u, err
+}
+
+// tellAll puts down to be told every client that wants to hear of the end of a login that ends with the user's new epoch.
+func tellAll(ctx context.Context, t tx, userID string, epoch int64, except string) error {
+	return t.exec(ctx, `INSERT INTO logout_notices (login_id, client_id, user_id, created_at, due_at)
+		SELECT DISTINCT s.login_id, c.id, s.user_id, @now, @now FROM logins l
+		JOIN sessions s ON s.login_id = l.id AND s.revoked_at IS NULL AND s.expires_at > @now AND s.id <> @except
+		JOIN clients c ON c.id = s.client_id AND c.epoch = s.client_epoch AND NOT c.disabled AND coalesce(c.details->>'backchannel_logout_uri', '') <> ''
+		WHERE l.user_id = @user AND l.user_epoch < @epoch AND l.ended_at IS NULL AND l.expires_at > @now
+		ON CONFLICT DO NOTHING`, args{"user": userID, "epoch": epoch, "except": id(except)})
+}
+
 // Rehash implements users.Store.
 func (s *Store) Rehash(ctx context.Context, userID, oldHash, newHash string) error {
 	_, err := s.exec(ctx, `UPDATE users SET password_hash = @new WHERE id = @id AND password_hash = @old`,
@@ -87,11 +130,19 @@ func (s *Store) Rehash(ctx context.Context, userID, oldHash, newHash string) err
 
 // DeleteUser implements users.Store.
 func (s *Store) DeleteUser(ctx context.Context, userID string, e audit.Event) error {
-	_, found, err := change(ctx, s, readUser, `DELETE FROM users WHERE id = @id RETURNING `+userColumns, args{"id": id(userID)}, e)
-	if err == nil && !found {
-		err = users.ErrNotFound
-	}
-	return err
+	return s.write(ctx, func(ctx context.Context, t tx) error {
+		u, found, err := oneIn(ctx, t, readUser, `DELETE FROM users WHERE id = @id RETURNING `+userColumns, args{"id": id(userID)})
+		if err == nil && !found {
+			err = users.ErrNotFound
+		}
+		if err == nil {
+			err = tellAll(ctx, t, u.ID, u.Epoch+1, "")
+		}
+		if err != nil {
+			return err
+		}
+		return t.record(ctx, e)
+	})
 }
 
 // throttled is how long the attempt has to wait: until the later end of the windows of its username and its address, if they

@@ -14,7 +14,11 @@ func list[T any](values []T) string {
 	if values == nil {
 		return "[]"
 	}
-	text, err := json.Marshal(values)
+	return toJSON(values)
+}
+
+func toJSON(v any) string {
+	text, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // neither texts nor digests fail
 	}
@@ -30,17 +34,18 @@ func listOrNull[T any](values []T) any {
 }
 
 // fromList reads a JSON array.
-func fromList[T any](values *[]T) sql.Scanner { return listScanner[T]{values} }
+func fromList[T any](values *[]T) sql.Scanner { return fromJSON{values} }
 
-type listScanner[T any] struct{ values *[]T }
+// fromJSON reads JSON into what it holds.
+type fromJSON struct{ v any }
 
 // Scan implements sql.Scanner.
-func (l listScanner[T]) Scan(column any) error {
+func (f fromJSON) Scan(column any) error {
 	text, ok := column.(string)
 	if !ok {
-		return fmt.Errorf("a %T where a JSON array is kept", column)
+		return fmt.Errorf("a %T where JSON is kept", column)
 	}
-	return json.Unmarshal([]byte(text), l.values)
+	return json.Unmarshal([]byte(text), f.v)
 }
 
 // moment reads a time. NULL is the zero time.

@@ -11,6 +11,7 @@ import (
 
 	"signet/audit"
 	"signet/clients"
+	"signet/keys"
 )
 
 func TestClientCreate(t *testing.T) {
@@ -81,7 +82,7 @@ func TestClientUpdate(t *testing.T) {
 		want := clients.Client{
 			ID: "one", Name: "new", Grants: []clients.Grant{clients.ClientCredentials}, AuthMethod: clients.SecretBasic,
 			Scope: clients.Scope{"x"}, Audience: []string{"urn:y"}, SecretDigest: old.SecretDigest,
-			CreatedAt: old.CreatedAt, Epoch: old.Epoch, Version: old.Version + 1,
+			CreatedAt: old.CreatedAt, Epoch: old.Epoch, Version: old.Version + 1, ApplicationType: clients.Web, IDTokenAlg: keys.RS256,
 		}
 		given := want
 		given.Epoch, given.CreatedAt, given.Version, given.SecretDigest = 99, time.Time{}, 0, digest("new") // not metadata
@@ -172,6 +173,21 @@ func TestClientMadePublic(t *testing.T) {
 		c.AuthMethod, c.SecretDigest, c.Version = clients.SecretBasic, digest("third"), 0
 		c = ok[clients.Client](t)(w.update(t, c, newEvent(audit.ClientUpdated)))
 		equal(t, "digests", [][]byte{c.SecretDigest, c.PreviousDigest}, [][]byte{digest("third"), nil})
+	})
+}
+
+// A client that was registered before there were details has the defaults.
+func TestClientWithoutDetails(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		want := w.addClient(t, "one")
+		w.Exec(t, `UPDATE clients SET details = '{}'`)
+		got := ok[clients.Client](t)(w.Client(t.Context(), "one"))
+		want = clients.Client{
+			ID: want.ID, Name: want.Name, Grants: want.Grants, AuthMethod: want.AuthMethod, Scope: want.Scope, Audience: want.Audience,
+			RedirectURIs: want.RedirectURIs, BrowserOrigins: want.BrowserOrigins, ResourceServer: want.ResourceServer, CreatedAt: want.CreatedAt,
+			Version: want.Version, Epoch: want.Epoch, SecretDigest: want.SecretDigest, ApplicationType: clients.Web, IDTokenAlg: keys.RS256,
+		}
+		equal(t, "read", got, want)
 	})
 }
 
@@ -293,5 +309,60 @@ func TestBrowserOrigins(t *testing.T) {
 		check(t, err)
 		equal(t, "of the enabled", slices.Sorted(slices.Values(ok[[]string](t)(w.BrowserOrigins(t.Context())))),
 			[]string{"https://b.example.com", "https://c.example.com"})
+	})
+}
+
+// The redirect URIs of public clients are those of the enabled ones, each once.
+func TestPublicRedirectURIs(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		for id, uris := range map[string][]string{
+			"one": {"https://a.example.com/cb", "com.example.app:/cb"}, "two": {"https://a.example.com/cb", "https://b.example.com/cb"}, "three": nil, "secret": {"https://c.example.com/cb"},
+		} {
+			c := newClient(id)
+			if c.RedirectURIs = uris; id != "secret" {
+				c.AuthMethod, c.SecretDigest = clients.None, nil
+			}
+			_, err := w.CreateClient(t.Context(), c, newEvent(audit.ClientCreated))
+			check(t, err)
+		}
+		equal(t, "all", slices.Sorted(slices.Values(ok[[]string](t)(w.PublicRedirectURIs(t.Context())))),
+			[]string{"com.example.app:/cb", "https://a.example.com/cb", "https://b.example.com/cb"})
+		_, err := w.SetClientDisabled(t.Context(), "one", true, newEvent(audit.ClientDisabled))
+		check(t, err)
+		equal(t, "of the enabled", slices.Sorted(slices.Values(ok[[]string](t)(w.PublicRedirectURIs(t.Context())))),
+			[]string{"https://a.example.com/cb", "https://b.example.com/cb"})
+	})
+}
+
+func TestScopes(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		described := func(want ...clients.Described) {
+			t.Helper()
+			equal(t, "scopes", ok[[]clients.Described](t)(w.Scopes(t.Context())), want)
+		}
+		describe := func(name, description string) {
+			t.Helper()
+			e := newEvent(audit.ScopeUpdated)
+			w.writes(t, func() {
+				for range 2 { // as after a lost answer
+					check(t, w.DescribeScope(t.Context(), clients.Described{Name: name, Description: description}, e))
+				}
+			}, e)
+		}
+		described()
+		describe("read", "Read it’s \"ünïcode\"")
+		describe("Read", "another")
+		describe("https://api.example.com/a", "first")
+		describe("read", "Read all")
+		described(clients.Described{Name: "Read", Description: "another"}, clients.Described{Name: "https://api.example.com/a", Description: "first"},
+			clients.Described{Name: "read", Description: "Read all"})
+		e := newEvent(audit.ScopeDeleted)
+		w.writes(t, func() { check(t, w.ForgetScope(t.Context(), "read", e)) }, e)
+		w.writes(t, func() {
+			if err := w.ForgetScope(t.Context(), "read", newEvent(audit.ScopeDeleted)); !errors.Is(err, clients.ErrNoScope) {
+				t.Errorf("again: %v", err)
+			}
+		})
+		described(clients.Described{Name: "Read", Description: "another"}, clients.Described{Name: "https://api.example.com/a", Description: "first"})
 	})
 }

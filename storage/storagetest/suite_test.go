@@ -14,6 +14,7 @@ import (
 
 	"signet/audit"
 	"signet/clients"
+	"signet/keys"
 	"signet/storage"
 	"signet/storage/storagetest"
 	"signet/tokens"
@@ -111,11 +112,16 @@ func digest(of string) []byte {
 }
 
 func newClient(id string) clients.Client {
+	age := 90 * time.Second
 	return clients.Client{
 		ID: id, Name: "Client " + id, Grants: []clients.Grant{clients.Password, clients.RefreshToken}, AuthMethod: clients.SecretPost,
 		Scope: clients.Scope{"read", "write", `odd'{},\`}, Audience: []string{"https://a.example", "https://b.example"},
 		RedirectURIs: []string{"https://app.example/back"}, BrowserOrigins: []string{"https://app.example"},
 		ResourceServer: true, Epoch: 1 << 61, SecretDigest: digest("secret"),
+		ApplicationType: clients.Native, OptionalPKCE: true, SkipConsent: true, ClientURI: "https://app.example", LogoURI: "https://app.example/'\"{}.png",
+		PolicyURI: "https://app.example/p", TOSURI: "https://app.example/t", Contacts: []string{"ünïcode@app.example", "b"},
+		PostLogoutRedirectURIs: []string{"com.example.app:/bye"}, BackchannelLogoutURI: "https://app.example/logout", BackchannelLogoutSessionRequired: true,
+		IDTokenAlg: keys.EdDSA, DefaultMaxAge: &age, RequireAuthTime: true, AccessTTL: time.Minute, RefreshTTL: 36 * time.Hour, SessionTTL: 30 * 24 * time.Hour,
 	}
 }
 

@@ -1,0 +1,169 @@
+package authorizations
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"signet/audit"
+	"signet/clients"
+	"signet/keys"
+	"signet/logins"
+)
+
+// Consent is what a user has allowed a client.
+type Consent struct {
+	Scope    clients.Scope
+	Audience []string
+}
+
+// Covers tells whether all that a request asks for was allowed.
+func (c Consent) Covers(r *Request) bool {
+	return r.Scope.Within(c.Scope) && clients.Scope(r.Audience).Within(c.Audience)
+}
+
+// Party is a client as a consent remembers it: it is another one after it was disabled or made anew, or given other redirect URIs.
+type Party struct {
+	ClientID  string
+	Epoch     int64
+	Redirects []byte // digest of the redirect URIs
+}
+
+// PartyOf returns the client as a consent remembers it.
+func PartyOf(c *clients.Client) Party {
+	uris := slices.Clone(c.RedirectURIs)
+	slices.Sort(uris)
+	sum := sha256.Sum256([]byte(strings.Join(uris, "\n")))
+	return Party{ClientID: c.ID, Epoch: c.Epoch, Redirects: sum[:]}
+}
+
+// NewCode is what the store makes a code of. User and authentication are the login's.
+type NewCode struct {
+	Code      Code
+	Login     logins.Login
+	Party     Party
+	Request   *Request
+	Unasked   bool // no consent is needed
+	Remember  bool // the user allowed it just now, and that is to be remembered
+	Confirmed bool // the user allowed it just now
+}
+
+// Facts are what the ID tokens of a session say of how it began, and which claims were asked for one by one.
+type Facts struct {
+	AuthTime int64    `json:"auth_time"` // seconds since 1970
+	Methods  []string `json:"amr"`
+	Class    string   `json:"acr"`
+	Claims   Claims   `json:"claims,omitzero"`
+}
+
+// Facts returns the facts as they are stored, or nil for a request that is none of OpenID Connect.
+func (n *NewCode) Facts() *string {
+	if !n.Request.OpenID() {
+		return nil
+	}
+	text, err := json.Marshal(Facts{n.Login.Time.Unix(), n.Login.Methods, n.Login.Class, n.Request.Claims})
+	if err != nil {
+		panic(err) // only for types that JSON does not know
+	}
+	facts := string(text)
+	return &facts
+}
+
+// Consented tells whether the code is good only as long as what the user allowed stands.
+func (n *NewCode) Consented() bool { return !n.Unasked && (n.Remember || !n.Confirmed) }
+
+// EndsWithLogin tells whether the session that the code begins ends with its login (offline access is for those that do not).
+func (n *NewCode) EndsWithLogin() bool {
+	return n.Request.OpenID() && !slices.Contains(n.Request.Scope, clients.ScopeOffline)
+}
+
+// Store is what this package needs of a database. Every event is written in the same transaction as what it tells of.
+type Store interface {
+	// Visitor returns the login, if it is live, and what its user has allowed the party.
+	Visitor(ctx context.Context, r logins.Ref, p Party) (l logins.Login, c Consent, ok bool, err error)
+	// CreateCode inserts the code if the login and the party's client are live, and, where it has to be asked for, what is asked
+	// for was allowed. What is to be remembered is added to the consent in the same transaction, with the event.
+	CreateCode(ctx context.Context, n NewCode, granted audit.Event) (bool, error)
+	// WithdrawConsent forgets what the user has allowed the client and revokes the sessions and codes that came of it. It returns
+	// false if there was nothing.
+	WithdrawConsent(ctx context.Context, userID, clientID string, e audit.Event) (bool, error)
+}
+
+// ErrChanged says that a code could not be issued, for the login has ended, or the client or the consent has changed, meanwhile.
+var ErrChanged = errors.New("the login, the client or the consent changed meanwhile")
+
+// Service seals requests and issues codes.
+type Service struct {
+	store  Store
+	tagger keys.Tagger
+	sealer keys.Sealer
+	log    *slog.Logger
+}
+
+// New returns a service on the store.
+func New(store Store, secret keys.Secret, log *slog.Logger) *Service {
+	return &Service{
+		store: store, log: log,
+		tagger: secret.Tagger("authorization code tag v1"), sealer: secret.Sealer("authorization request v1"),
+	}
+}
+
+// Visitor returns the login, if it is live, and what its user has allowed the client.
+func (s *Service) Visitor(ctx context.Context, r logins.Ref, c *clients.Client) (l logins.Login, allowed Consent, ok bool, err error) {
+	return s.store.Visitor(ctx, r, PartyOf(c))
+}
+
+// Decision is how it came that a request is granted.
+type Decision int
+
+// The decisions.
+const (
+	Allowed   Decision = iota // the user allowed it before
+	Unasked                   // the client needs no consent
+	Confirmed                 // the user allowed it just now
+)
+
+// Issue returns a code for the request, which the login's user has granted. A confirmation is remembered unless anybody could
+// pose as the client (RFC 8252 section 8.6). It returns ErrChanged, or the database's error.
+func (s *Service) Issue(ctx context.Context, c *clients.Client, l logins.Login, r *Request, d Decision, o audit.Origin) (string, error) {
+	n := NewCode{Code: newCode(), Login: l, Party: PartyOf(c), Request: r, Unasked: d == Unasked, Confirmed: d == Confirmed}
+	n.Remember = n.Confirmed && !impersonable(c, r.RedirectURI)
+	e := audit.New(audit.ConsentGranted, o)
+	e.Actor, e.ClientID, e.UserID, e.SessionID, e.Detail = l.UserID, c.ID, l.UserID, l.ID, r.Scope.String()
+	ok, err := s.store.CreateCode(ctx, n, e)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return "", ErrChanged
+	}
+	if n.Confirmed {
+		e.Log(ctx, s.log)
+	}
+	return s.writeCode(n.Code), nil
+}
+
+// impersonable tells whether any program on the user's device could receive what is sent to the client.
+func impersonable(c *clients.Client, redirectURI string) bool {
+	return c.ApplicationType == clients.Native && !strings.HasPrefix(redirectURI, "https:")
+}
+
+// Withdraw forgets what the user has allowed the client, and ends their sessions on it. It returns false if there was nothing.
+func (s *Service) Withdraw(ctx context.Context, userID, clientID string, o audit.Origin) (bool, error) {
+	if _, err := uuid.Parse(userID); err != nil {
+		return false, nil
+	}
+	e := audit.New(audit.ConsentWithdrawn, o)
+	e.ClientID, e.UserID = clientID, userID
+	ok, err := s.store.WithdrawConsent(ctx, userID, clientID, e)
+	if err == nil && ok {
+		e.Log(ctx, s.log)
+	}
+	return ok, err
+}

@@ -1,0 +1,115 @@
+package authorizations
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Claims are those that a request asks for one by one (OpenID Connect Core section 5.5), besides what its scopes show.
+type Claims struct {
+	UserInfo []string `json:"userinfo,omitempty"`
+	IDToken  []string `json:"id_token,omitempty"`
+	Subject  string   `json:"sub,omitempty"` // the one user that will do; empty: anybody
+}
+
+// Empty tells whether nothing is asked for.
+func (c Claims) Empty() bool { return len(c.UserInfo) == 0 && len(c.IDToken) == 0 && c.Subject == "" }
+
+const (
+	maxClaims      = 16 << 10 // bytes
+	maxClaimsDepth = 8
+	maxClaimNames  = 100
+)
+
+var errClaims = errors.New("must be a JSON object whose members userinfo and id_token are objects of claims")
+
+// ParseClaims reads the parameter claims. Members that are not known are ignored, as Core asks.
+func ParseClaims(text string) (Claims, error) {
+	if len(text) > maxClaims {
+		return Claims{}, fmt.Errorf("is longer than %d bytes", maxClaims)
+	}
+	if depth(text) > maxClaimsDepth {
+		return Claims{}, fmt.Errorf("is nested deeper than %d levels", maxClaimsDepth)
+	}
+	var asked struct {
+		UserInfo map[string]*claim `json:"userinfo"`
+		IDToken  map[string]*claim `json:"id_token"`
+	}
+	if err := json.Unmarshal([]byte(text), &asked); err != nil || !bytes.HasPrefix(bytes.TrimLeft([]byte(text), " \t\r\n"), []byte("{")) {
+		return Claims{}, errClaims
+	}
+	if len(asked.UserInfo) > maxClaimNames || len(asked.IDToken) > maxClaimNames {
+		return Claims{}, fmt.Errorf("asks for more than %d claims", maxClaimNames)
+	}
+	var c Claims
+	for _, member := range []struct {
+		asked map[string]*claim
+		names *[]string
+	}{{asked.UserInfo, &c.UserInfo}, {asked.IDToken, &c.IDToken}} {
+		for name, wanted := range member.asked {
+			if name != "sub" {
+				*member.names = append(*member.names, name)
+				continue
+			}
+			subject, err := wanted.only()
+			if err != nil || subject != "" && c.Subject != "" && c.Subject != subject {
+				return Claims{}, errors.New("asks for a sub that is no text, or for several")
+			}
+			if subject != "" {
+				c.Subject = subject
+			}
+		}
+		slices.Sort(*member.names)
+	}
+	return c, nil
+}
+
+// claim is what a request says of one claim; nil: that it is wanted.
+type claim struct {
+	Value  json.RawMessage   `json:"value"`
+	Values []json.RawMessage `json:"values"`
+}
+
+// only returns the one text that a claim has to be, if any.
+func (c *claim) only() (text string, err error) {
+	if c == nil {
+		return "", nil
+	}
+	value := c.Value
+	if value == nil && len(c.Values) > 0 {
+		if value = c.Values[0]; len(c.Values) > 1 {
+			return "", errClaims
+		}
+	}
+	if value == nil {
+		return "", nil
+	}
+	if err = json.Unmarshal(value, &text); err == nil && text == "" {
+		err = errClaims
+	}
+	return text, err
+}
+
+// depth bounds from above how deep a JSON text is nested.
+func depth(text string) (deepest int) {
+	level, quoted, escaped := 0, false, false
+	for _, b := range []byte(text) {
+		switch {
+		case escaped:
+			escaped = false
+		case quoted:
+			quoted, escaped = b != '"', b == '\\'
+		case b == '"':
+			quoted = true
+		case b == '{', b == '[':
+			level++
+			deepest = max(deepest, level)
+		case b == '}', b == ']':
+			level--
+		}
+	}
+	return deepest
+}

@@ -1,0 +1,122 @@
+package authorizations
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"signet/clients"
+)
+
+// ResponseMode is how the answer gets to the client (OAuth 2.0 Multiple Response Types section 2.1, Form Post Response Mode).
+type ResponseMode string
+
+// The response modes.
+const (
+	Query    ResponseMode = "query"
+	Fragment ResponseMode = "fragment"
+	FormPost ResponseMode = "form_post"
+)
+
+// ResponseModes lists the response modes, the default first.
+var ResponseModes = []ResponseMode{Query, Fragment, FormPost}
+
+// The values of the parameter prompt (OpenID Connect Core section 3.1.2.1).
+const (
+	PromptNone    = "none"
+	PromptLogin   = "login"
+	PromptConsent = "consent"
+	PromptAccount = "select_account"
+)
+
+// Prompts lists the values of the parameter prompt.
+var Prompts = []string{PromptNone, PromptLogin, PromptConsent, PromptAccount}
+
+// Request is an authorization request that was found valid (RFC 6749 section 4.1.1, OpenID Connect Core section 3.1.2.1).
+type Request struct {
+	ClientID      string         `json:"client_id"`
+	RedirectURI   string         `json:"redirect_uri"`             // where the answer goes
+	RedirectSent  bool           `json:"redirect_sent,omitempty"`  // the request named it, so /token has to name it again
+	ResponseMode  ResponseMode   `json:"response_mode"`            //
+	State         []byte         `json:"state,omitempty"`          // as it came, text or not
+	Scope         clients.Scope  `json:"scope"`                    //
+	Audience      []string       `json:"audience"`                 //
+	Challenge     string         `json:"challenge,omitempty"`      // S256
+	Nonce         string         `json:"nonce,omitempty"`          //
+	Prompt        []string       `json:"prompt,omitempty"`         //
+	MaxAge        *time.Duration `json:"max_age,omitempty"`        // since the user proved who they are
+	LoginHint     string         `json:"login_hint,omitempty"`     //
+	HintedSubject string         `json:"hinted_subject,omitempty"` // of the id_token_hint; "?" for a hint that is not good
+	Locales       []string       `json:"locales,omitempty"`        // of the pages, best first
+	Claims        Claims         `json:"claims,omitzero"`          //
+}
+
+// Asks tells whether the request has that prompt.
+func (r *Request) Asks(prompt string) bool { return slices.Contains(r.Prompt, prompt) }
+
+// OpenID tells whether the request is one of OpenID Connect.
+func (r *Request) OpenID() bool { return slices.Contains(r.Scope, clients.ScopeOpenID) }
+
+// Stage is what a sealed request waits for.
+type Stage string
+
+// The stages. What was sealed for one does not open at another.
+const (
+	StageLogin   Stage = "login"
+	StageAccount Stage = "account"
+	StageConsent Stage = "consent"
+	StageLogout  Stage = "logout"
+)
+
+// SealTTL is how long a form may lie open. After that it begins anew.
+const SealTTL = time.Hour
+
+// sealed is a request with the circumstances that a stage depends on.
+type sealed struct {
+	Request  *Request  `json:"request"`
+	At       time.Time `json:"at"`
+	Login    string    `json:"login,omitempty"`    // who the page was made for
+	AuthTime time.Time `json:"auth_time,omitzero"` // likewise: a login that was good enough for the request
+}
+
+// Pending is a request that waits in a form.
+type Pending struct {
+	Request  *Request
+	Login    string    // the login that the page was made for, if any
+	AuthTime time.Time // and when its user had proved who they are
+	Expired  bool      // the form lay open for too long
+}
+
+// Seal turns a request into the text that a form carries until its user has decided. It opens for the same stage and browser
+// alone. The login, which may be zero, is the one that the page is made for.
+func (s *Service) Seal(stage Stage, browser string, p Pending) string {
+	plain, err := json.Marshal(sealed{p.Request, time.Now(), p.Login, p.AuthTime})
+	if err != nil {
+		panic(err) // only for types that JSON does not know
+	}
+	return base64.RawURLEncoding.EncodeToString(s.sealer.Seal(plain, identity(stage, browser)))
+}
+
+// maxSealed bounds what Open looks at, in bytes: a form's body.
+const maxSealed = 64 << 10
+
+// Open reads a request that was sealed for that stage and browser; ok is false for anything else.
+func (s *Service) Open(stage Stage, browser, text string) (p Pending, ok bool) {
+	if browser == "" || len(text) > maxSealed {
+		return Pending{}, false
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return Pending{}, false
+	}
+	plain, _, err := s.sealer.Open(b, identity(stage, browser))
+	var read sealed
+	if err != nil || json.Unmarshal(plain, &read) != nil || read.Request == nil {
+		return Pending{}, false
+	}
+	age := time.Since(read.At)
+	return Pending{read.Request, read.Login, read.AuthTime, age.Abs() > SealTTL}, true
+}
+
+func identity(stage Stage, browser string) string { return string(stage) + " " + browser }

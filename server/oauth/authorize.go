@@ -1,0 +1,466 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+
+	"signet/authorizations"
+	"signet/clients"
+	"signet/server/pages"
+	"signet/server/request"
+)
+
+const authorizePath = "/authorize"
+
+// maxParameter bounds each parameter of an authorization request, in bytes. What is longer is refused, never cut off.
+var maxParameter = map[string]int{
+	"client_id": 255, "redirect_uri": 2 << 10, "response_type": 255, "response_mode": 255, "state": 2 << 10, "scope": 4 << 10,
+	"nonce": 1 << 10, "code_challenge": 255, "code_challenge_method": 255, "prompt": 255, "max_age": 16, "login_hint": 1 << 10,
+	"id_token_hint": 16 << 10, "ui_locales": 1 << 10, "claims_locales": 1 << 10, "acr_values": 1 << 10, "display": 255,
+	"claims": 16 << 10, "resource": 2 << 10, "request": 64 << 10, "request_uri": 2 << 10, "registration": 16 << 10,
+}
+
+// maxResources bounds how many resources a request names.
+const maxResources = 20
+
+// authorize answers GET and POST /authorize (RFC 6749 section 4.1.1, OpenID Connect Core section 3.1.2).
+//
+// Nothing is ever sent to a redirect URI that has not been compared with the registered ones. Until then whatever is wrong is said
+// on a page.
+func (s *Server) authorize(c *gin.Context) {
+	ctx := c.Request.Context()
+	form, err := authorizationForm(c)
+	if err != nil {
+		s.refusePage(c, nil, err)
+		return
+	}
+	client, target, err := s.target(ctx, form)
+	if err != nil {
+		s.refusePage(c, locales(form), err)
+		return
+	}
+	info := request.From(ctx)
+	info.ClientID = client.ID
+	req, err := s.readRequest(ctx, form, client, target)
+	if err != nil {
+		s.answerError(c, target, err)
+		return
+	}
+	if s.comesAgain(c, form) {
+		return
+	}
+	s.proceed(c, client, req, standing{})
+}
+
+// authorizationForm reads the parameters, from the query of a GET or the body of a POST.
+func authorizationForm(c *gin.Context) (url.Values, error) {
+	text := c.Request.URL.RawQuery
+	if c.Request.Method == http.MethodPost {
+		body, err := ReadBody(c.Writer, c.Request)
+		if err != nil {
+			return nil, err
+		}
+		text = string(body)
+	}
+	form, err := url.ParseQuery(text)
+	if err != nil {
+		return nil, invalidRequest("the request is not a well-formed form: a % or a ; in it is not encoded")
+	}
+	return form, nil
+}
+
+// comesAgain sends a browser that another site's page has made post the request to the same place by GET: only so does it
+// bring the cookie along that says who is logged in.
+func (s *Server) comesAgain(c *gin.Context, form url.Values) bool {
+	if c.Request.Method != http.MethodPost || c.GetHeader("Sec-Fetch-Site") != "cross-site" || s.loginCookie(c.Request) != "" {
+		return false
+	}
+	if query := form.Encode(); len(query) < 8<<10 {
+		c.Redirect(http.StatusSeeOther, s.tokens.Issuer()+authorizePath+"?"+query)
+		return true
+	}
+	return false
+}
+
+// target is where the answer to an authorization request goes.
+type target struct {
+	uri   string
+	sent  bool // the request named it
+	mode  authorizations.ResponseMode
+	state []byte
+}
+
+// value returns the value of a parameter that is there once, or nothing.
+func value(form url.Values, name string) string {
+	if values := form[name]; len(values) == 1 {
+		return values[0]
+	}
+	return ""
+}
+
+// target finds the client and where to answer. Its errors are for a page.
+func (s *Server) target(ctx context.Context, form url.Values) (*clients.Client, target, error) {
+	for _, name := range []string{"client_id", "redirect_uri"} {
+		if len(form[name]) > 1 {
+			return nil, target{}, invalidRequest("the parameter " + name + " is repeated")
+		}
+	}
+	id := value(form, "client_id")
+	if id == "" {
+		return nil, target{}, invalidRequest("the parameter client_id is missing")
+	}
+	client, err := s.clients.Known(ctx, id)
+	if errors.Is(err, clients.ErrUnauthenticated) {
+		return nil, target{}, badRequest("invalid_client", "no client with this client_id is registered, or it is disabled")
+	}
+	if err != nil {
+		return nil, target{}, err
+	}
+	asked := value(form, "redirect_uri")
+	uri, ok := client.Redirect(asked)
+	switch {
+	case asked == "" && !ok:
+		return nil, target{}, invalidRequest("the parameter redirect_uri is missing, and the client has not just one registered")
+	case !ok || len(asked) > maxParameter["redirect_uri"]:
+		return nil, target{}, invalidRequest("the redirect_uri is not registered for this client; it has to be the same, byte for byte")
+	case asked == "" && slices.Contains(strings.Fields(value(form, "scope")), clients.ScopeOpenID):
+		return nil, target{}, invalidRequest("the parameter redirect_uri is missing, which a request with the scope openid needs")
+	}
+	t := target{uri: uri, sent: asked != "", mode: authorizations.Query}
+	if mode := authorizations.ResponseMode(value(form, "response_mode")); slices.Contains(authorizations.ResponseModes, mode) {
+		t.mode = mode
+	}
+	if state := value(form, "state"); len(state) <= maxParameter["state"] {
+		t.state = []byte(state)
+	}
+	if t.mode == authorizations.FormPost && (!strings.HasPrefix(uri, "http") || !formText(t.state)) {
+		t.mode = authorizations.Query
+	}
+	return client, t, nil
+}
+
+// formText tells whether a form brings the text as it is: browsers write line breaks in their own way, and nothing but text.
+func formText(b []byte) bool {
+	return utf8.Valid(b) && !slices.ContainsFunc(b, func(c byte) bool { return c < ' ' })
+}
+
+// readRequest checks the rest of the request. Its errors go to the client.
+func (s *Server) readRequest(ctx context.Context, form url.Values, client *clients.Client, t target) (*authorizations.Request, error) {
+	for name, most := range maxParameter {
+		if len(form[name]) > 1 && name != "resource" {
+			return nil, invalidRequest("the parameter " + name + " is repeated")
+		}
+		for _, v := range form[name] {
+			if len(v) > most {
+				return nil, invalidRequest("the parameter " + name + " is longer than " + strconv.Itoa(most) + " bytes")
+			}
+			if name != "state" && (!utf8.ValidString(v) || strings.Contains(v, "\x00")) {
+				return nil, invalidRequest("the parameter " + name + " is no text")
+			}
+		}
+	}
+	get := func(name string) string { return value(form, name) }
+	mode := authorizations.ResponseMode(get("response_mode"))
+	switch {
+	case get("response_type") == "":
+		return nil, invalidRequest("the parameter response_type is missing; it has to be code")
+	case get("response_type") != "code":
+		return nil, badRequest("unsupported_response_type", "the server knows the response_type code alone")
+	case mode != "" && !slices.Contains(authorizations.ResponseModes, mode):
+		return nil, invalidRequest("the response_mode has to be query, fragment or form_post")
+	case mode != "" && mode != t.mode:
+		return nil, invalidRequest("the response_mode form_post needs an http or https redirect_uri and a state of plain text")
+	case get("request") != "":
+		return nil, badRequest("request_not_supported", "request objects are not supported")
+	case get("request_uri") != "":
+		return nil, badRequest("request_uri_not_supported", "a request_uri of elsewhere is not supported")
+	case get("registration") != "":
+		return nil, badRequest("registration_not_supported", "the parameter registration is not supported")
+	case !client.May(clients.AuthorizationCode):
+		return nil, badRequest("unauthorized_client", "the client is not registered for the grant authorization_code")
+	}
+	r := &authorizations.Request{
+		ClientID: client.ID, RedirectURI: t.uri, RedirectSent: t.sent, ResponseMode: t.mode, State: t.state,
+		Nonce: get("nonce"), LoginHint: get("login_hint"), Locales: locales(form),
+	}
+	call := tokenCall{call: &call{client: client, form: url.Values{"resource": slices.DeleteFunc(slices.Clone(form["resource"]), func(v string) bool { return v == "" })}}}
+	if scope := get("scope"); scope != "" {
+		call.form.Set("scope", scope)
+	}
+	if len(form["resource"]) > maxResources {
+		return nil, badRequest("invalid_target", "more than "+strconv.Itoa(maxResources)+" resources are named")
+	}
+	if err := call.checkReach(s.tokens.Issuer()); err != nil {
+		return nil, err
+	}
+	r.Scope, r.Audience = call.scope, call.audience
+	if err := readChallenge(r, client, get("code_challenge"), get("code_challenge_method")); err != nil {
+		return nil, err
+	}
+	return r, s.readOpenID(ctx, r, client, get)
+}
+
+// readChallenge checks the PKCE parameters (RFC 7636 section 4.3).
+func readChallenge(r *authorizations.Request, client *clients.Client, challenge, method string) error {
+	switch {
+	case challenge == "" && method != "":
+		return invalidRequest("there is a code_challenge_method without a code_challenge")
+	case challenge == "" && client.NeedsPKCE():
+		return invalidRequest("the parameter code_challenge is missing: this client has to use PKCE with S256")
+	case challenge == "":
+		return nil
+	case method != "S256":
+		return invalidRequest("the code_challenge_method has to be there, and to be S256")
+	case !authorizations.ValidChallenge(challenge):
+		return invalidRequest("the code_challenge has to be the base64url of a SHA-256 digest: 43 characters, without padding")
+	}
+	r.Challenge = challenge
+	return nil
+}
+
+// readOpenID checks the parameters of OpenID Connect (Core section 3.1.2.1).
+func (s *Server) readOpenID(ctx context.Context, r *authorizations.Request, client *clients.Client, get func(string) string) error {
+	for prompt := range strings.SplitSeq(get("prompt"), " ") {
+		switch {
+		case prompt == "":
+		case !slices.Contains(authorizations.Prompts, prompt):
+			return invalidRequest("the prompt has to be of none, login, consent and select_account")
+		case !r.Asks(prompt):
+			r.Prompt = append(r.Prompt, prompt)
+		}
+	}
+	if r.Asks(authorizations.PromptNone) && len(r.Prompt) > 1 {
+		return invalidRequest("the prompt none cannot be combined with others")
+	}
+	r.MaxAge = client.DefaultMaxAge
+	if text := get("max_age"); text != "" {
+		seconds, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return invalidRequest("max_age has to be a number of seconds, 0 or more")
+		}
+		r.MaxAge = new(time.Duration(seconds) * time.Second)
+	}
+	if text := get("claims"); text != "" {
+		var err error
+		if r.Claims, err = authorizations.ParseClaims(text); err != nil {
+			return invalidRequest("the parameter claims " + err.Error())
+		}
+	}
+	if hint := get("id_token_hint"); hint != "" {
+		h, ok, err := s.tokens.ReadHint(ctx, hint)
+		if err != nil {
+			return err
+		}
+		if r.HintedSubject = h.Subject; !ok {
+			r.HintedSubject = "?"
+		}
+	}
+	return nil
+}
+
+// locales are the languages that a request wants its pages in, best first.
+func locales(form url.Values) []string {
+	list := strings.Fields(value(form, "ui_locales"))
+	return list[:min(len(list), 10)]
+}
+
+// answer sends the answer to the client: in the query or the fragment of the redirect URI, or by a form that posts itself.
+// Whoever is asked by POST is sent on with GET.
+func (s *Server) answer(c *gin.Context, t target, params [][2]string) {
+	if len(t.state) > 0 {
+		params = append(params, [2]string{"state", string(t.state)})
+	}
+	params = append(params, [2]string{"iss", s.tokens.Issuer()}) // RFC 9207
+	if t.mode == authorizations.FormPost {
+		s.pages.FormPost(c, nil, pages.FormPost{Action: t.uri, Params: params})
+		return
+	}
+	pairs := make([]string, len(params))
+	for i, p := range params {
+		pairs[i] = p[0] + "=" + url.QueryEscape(p[1])
+	}
+	c.Header("Location", appended(t.uri, strings.Join(pairs, "&"), t.mode == authorizations.Fragment))
+	c.Header("Referrer-Policy", "no-referrer")
+	c.Status(http.StatusSeeOther)
+}
+
+// appended returns the URI as it is registered, and behind it the parameters.
+func appended(uri, params string, fragment bool) string {
+	switch {
+	case fragment:
+		return uri + "#" + params
+	case !strings.Contains(uri, "?"):
+		return uri + "?" + params
+	case strings.HasSuffix(uri, "?"), strings.HasSuffix(uri, "&"):
+		return uri + params
+	default:
+		return uri + "&" + params
+	}
+}
+
+// answerError tells the client what is wrong. Where the database is gone, the user is told, unless nobody looks.
+func (s *Server) answerError(c *gin.Context, t target, err error) {
+	e := explain(err)
+	request.From(c.Request.Context()).Err = err
+	if e.Status >= http.StatusInternalServerError {
+		s.unavailable(c, nil)
+		return
+	}
+	s.answer(c, t, [][2]string{{"error", e.Code}, {"error_description", e.Description}})
+}
+
+// refusePage says on a page what is wrong with a request that cannot be answered elsewhere.
+func (s *Server) refusePage(c *gin.Context, locales []string, err error) {
+	e := explain(err)
+	request.From(c.Request.Context()).Err = err
+	if e.Status >= http.StatusInternalServerError {
+		s.unavailable(c, locales)
+		return
+	}
+	if e.Status == http.StatusUnauthorized { // which would have the browser ask for a password
+		e = badRequest(e.Code, e.Description)
+	}
+	s.pages.Error(c, e.Status, locales, pages.Error{Kind: pages.BadRequest, Code: e.Code, Description: e.Description})
+}
+
+// unavailable says that the server cannot answer at the moment.
+func (s *Server) unavailable(c *gin.Context, locales []string) {
+	c.Header("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	s.pages.Error(c, http.StatusServiceUnavailable, locales, pages.Error{Kind: pages.Unavailable})
+}
+
+// targetOf is where the answer to a request goes that was found valid.
+func targetOf(r *authorizations.Request) target {
+	return target{uri: r.RedirectURI, sent: r.RedirectSent, mode: r.ResponseMode, state: r.State}
+}
+
+// standing is what a user has done already for the request at hand.
+type standing struct {
+	proved    bool // who they are
+	chosen    bool // as whom to go on
+	confirmed bool // that the client is allowed what it asks for
+	login     string
+	authTime  time.Time // with confirmed: of the login that the question was put to
+}
+
+var (
+	errLoginRequired   = badRequest("login_required", "nobody is logged in, or not as the request wants it")
+	errConsentRequired = badRequest("consent_required", "the user has not allowed the client that yet")
+	errAccountRequired = badRequest("account_selection_required", "the user has to choose an account")
+	errAccessDenied    = badRequest("access_denied", "the user did not allow it")
+)
+
+// proceed takes a request one step further: it asks the user for what is still wanted, one thing after the other, or answers it with
+// a code.
+func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizations.Request, st standing) {
+	ctx := c.Request.Context()
+	silent, ok := r.Asks(authorizations.PromptNone), true
+	for range 3 { // until nothing has changed between two looks
+		l, allowed, known, err := s.visitor(c, client)
+		if err != nil {
+			s.fail(c, r, err)
+			return
+		}
+		if known {
+			info := request.From(ctx)
+			info.UserID, info.SessionID = l.UserID, ""
+		}
+		if st.confirmed && (!known || l.ID != st.login || !l.Time.Equal(st.authTime)) {
+			st = standing{} // somebody else by now, or nobody: begin anew
+		}
+		ask, refused := wanted(r, client, l, allowed, known, st)
+		switch {
+		case refused != nil, silent && ask != nil:
+			if refused == nil {
+				refused = ask.silently
+			}
+			s.answerError(c, targetOf(r), refused)
+			return
+		case ask != nil:
+			s.ask(c, client, r, l, allowed, ask.stage)
+			return
+		}
+		decision := authorizations.Allowed
+		switch {
+		case st.confirmed:
+			decision = authorizations.Confirmed
+		case client.SkipConsent:
+			decision = authorizations.Unasked
+		}
+		origin := request.From(ctx).Origin
+		code, err := s.authorizations.Issue(ctx, client, l, r, decision, origin)
+		if err == nil {
+			s.answer(c, targetOf(r), [][2]string{{"code", code}})
+			return
+		}
+		if !errors.Is(err, authorizations.ErrChanged) {
+			s.fail(c, r, err)
+			return
+		}
+		// The login has ended, or the client has changed: the next look tells which.
+		if err := s.clients.Recheck(ctx, client); err != nil && !errors.Is(err, clients.ErrUnauthenticated) {
+			s.fail(c, r, err)
+			return
+		}
+		if client, ok = s.resume(c, r); !ok {
+			return
+		}
+	}
+	s.fail(c, r, authorizations.ErrChanged)
+}
+
+// question is what a user has to be asked.
+type question struct {
+	stage    authorizations.Stage
+	silently error // the answer where nobody may be asked
+}
+
+// wanted decides what is still wanted of the user before the request is granted, in this order: a login, a proof that it is them, the
+// choice of an account, consent. Refused is what cannot be granted, whatever they do.
+func wanted(r *authorizations.Request, client *clients.Client, l visitorLogin, allowed authorizations.Consent, known bool, st standing) (ask *question, refused error) {
+	login := &question{authorizations.StageLogin, errLoginRequired}
+	subject := r.Claims.Subject
+	if r.HintedSubject != "" && (r.HintedSubject != "?" || r.Asks(authorizations.PromptNone)) {
+		subject = r.HintedSubject
+	}
+	fresh := st.proved || st.confirmed
+	switch {
+	case !known:
+		return login, nil
+	case r.Asks(authorizations.PromptLogin) && !fresh, r.MaxAge != nil && !fresh && l.Now.Sub(l.Time) >= *r.MaxAge:
+		return login, nil
+	case subject != "" && subject != l.UserID:
+		if fresh {
+			return nil, errLoginRequired // it is not the one that the client means
+		}
+		return login, nil
+	case r.Asks(authorizations.PromptAccount) && !st.chosen && !fresh:
+		return &question{authorizations.StageAccount, errAccountRequired}, nil
+	case slices.Contains(r.Scope, clients.ScopeAdmin) && !l.Admin:
+		return nil, badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
+	case st.confirmed:
+		return nil, nil
+	case r.Asks(authorizations.PromptConsent), !client.SkipConsent && !allowed.Covers(r):
+		return &question{authorizations.StageConsent, errConsentRequired}, nil
+	}
+	return nil, nil
+}
+
+// fail answers a request that could not be decided, for the database's sake.
+func (s *Server) fail(c *gin.Context, r *authorizations.Request, err error) {
+	request.From(c.Request.Context()).Err = err
+	if r.Asks(authorizations.PromptNone) {
+		s.answer(c, targetOf(r), [][2]string{{"error", "temporarily_unavailable"}, {"error_description", "the server cannot answer at the moment; try again"}})
+		return
+	}
+	s.unavailable(c, r.Locales)
+}

@@ -1,0 +1,195 @@
+package oauth
+
+import (
+	"crypto/rand"
+	"net/http"
+	"net/url"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+
+	"signet/authorizations"
+	"signet/clients"
+	"signet/logins"
+	"signet/server/pages"
+	"signet/server/request"
+)
+
+// visitorLogin is the login of the browser at hand.
+type visitorLogin = logins.Login
+
+// The cookies of the pages. One says who is logged in; the other tells one browser from another, so that what waits for a user in one
+// is worth nothing in another. Where the issuer is https their names keep sibling domains from setting them (RFC 6265bis section
+// 4.1.3.2).
+const (
+	loginCookieName   = "signet_login"
+	browserCookieName = "signet_browser"
+)
+
+func (s *Server) hostCookie(name string) string {
+	if s.secureCookies {
+		return "__Host-" + name
+	}
+	return name
+}
+
+// cookieValue returns the cookie's value. Of two by one name, one is somebody else's: neither counts.
+func (s *Server) cookieValue(r *http.Request, name string) string {
+	if found := r.CookiesNamed(s.hostCookie(name)); len(found) == 1 {
+		return found[0].Value
+	}
+	return ""
+}
+
+func (s *Server) loginCookie(r *http.Request) string { return s.cookieValue(r, loginCookieName) }
+
+// setHostCookie sets one of the cookies, to be kept for that many seconds; 0: until the browser ends.
+func (s *Server) setHostCookie(w http.ResponseWriter, name, value string, maxAge int) {
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure, but where a developer has no certificate
+		Name: s.hostCookie(name), Value: value, MaxAge: maxAge, Path: "/", HttpOnly: true, Secure: s.secureCookies, SameSite: http.SameSiteLaxMode,
+	})
+}
+
+// browser returns what tells this browser from others, after giving it that where it has none.
+func (s *Server) browser(c *gin.Context) string {
+	id := s.cookieValue(c.Request, browserCookieName)
+	if len(id) < 16 || len(id) > 64 {
+		id = rand.Text()
+		s.setHostCookie(c.Writer, browserCookieName, id, 0)
+	}
+	return id
+}
+
+// visitor returns the login of the browser, and what they have allowed the client.
+func (s *Server) visitor(c *gin.Context, client *clients.Client) (l logins.Login, allowed authorizations.Consent, known bool, err error) {
+	cookie := s.loginCookie(c.Request)
+	if fresh, ok := c.Get(loginCookieName); ok { // a login of a moment ago
+		cookie, _ = fresh.(string)
+	}
+	ref, ok := s.logins.Read(cookie)
+	if !ok {
+		return l, allowed, false, nil
+	}
+	return s.authorizations.Visitor(c.Request.Context(), ref, client)
+}
+
+// ask shows the page on which the user does what is wanted next.
+func (s *Server) ask(c *gin.Context, client *clients.Client, r *authorizations.Request, l logins.Login, allowed authorizations.Consent, stage authorizations.Stage) {
+	pending := authorizations.Pending{Request: r, Login: l.ID, AuthTime: l.Time}
+	sealed := s.authorizations.Seal(stage, s.browser(c), pending)
+	shown := shownClient(client)
+	switch stage {
+	case authorizations.StageAccount:
+		s.pages.Account(c, r.Locales, pages.Account{Request: sealed, Client: shown, Username: l.Username})
+	case authorizations.StageConsent:
+		s.askConsent(c, client, r, l, allowed, sealed)
+	default:
+		v := pages.Login{Request: sealed, Client: shown, Username: r.LoginHint}
+		if l.ID != "" && (r.HintedSubject == "" || r.HintedSubject == l.UserID) {
+			v.Again, v.Username = l.Username, l.Username
+		}
+		s.pages.Login(c, http.StatusOK, r.Locales, v)
+	}
+}
+
+func shownClient(c *clients.Client) *pages.Client {
+	return &pages.Client{Name: c.Name, LogoURI: c.LogoURI, HomeURI: c.ClientURI, PolicyURI: c.PolicyURI, TermsURI: c.TOSURI}
+}
+
+// askConsent shows what the client asks for. What was allowed before is set apart, unless the client wants it all asked for again.
+func (s *Server) askConsent(c *gin.Context, client *clients.Client, r *authorizations.Request, l logins.Login, allowed authorizations.Consent, sealed string) {
+	described, err := s.clients.ScopeDescriptions(c.Request.Context())
+	if err != nil {
+		s.fail(c, r, err)
+		return
+	}
+	v := pages.Consent{Request: sealed, Client: *shownClient(client), Username: l.Username}
+	again := r.Asks(authorizations.PromptConsent) || allowed.Covers(r)
+	for _, name := range r.Scope {
+		scope := pages.Scope{Name: name, Description: described[name]}
+		if !again && clients.Scope([]string{name}).Within(allowed.Scope) {
+			v.Known = append(v.Known, scope)
+		} else {
+			v.Scopes = append(v.Scopes, scope)
+		}
+	}
+	for _, resource := range r.Audience {
+		if resource != s.tokens.Issuer() {
+			v.Resources = append(v.Resources, resource)
+		}
+	}
+	if u, err := url.Parse(r.RedirectURI); err == nil {
+		if v.Host = u.Host; u.Host == "" {
+			v.Host = u.Scheme
+		}
+		v.Native = client.ApplicationType == clients.Native && u.Scheme != "https"
+	}
+	s.pages.Consent(c, r.Locales, v)
+}
+
+// formOf reads a form that one of the pages has sent. It writes the answer itself where another site has sent it, or it cannot be read.
+func (s *Server) formOf(c *gin.Context) (url.Values, bool) {
+	if !s.fromHere(c.Request) {
+		s.pages.Error(c, http.StatusForbidden, nil, pages.Error{Kind: pages.Foreign})
+		return nil, false
+	}
+	body, err := ReadBody(c.Writer, c.Request)
+	if err != nil {
+		s.refusePage(c, nil, err)
+		return nil, false
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		s.refusePage(c, nil, invalidRequest("the form is malformed"))
+		return nil, false
+	}
+	return form, true
+}
+
+// fromHere tells whether a form comes from one of the pages, as far as the browser says. Those that say nothing, or hide it as the
+// pages' own policy has them do, have the sealed request to show.
+func (s *Server) fromHere(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		return site == "same-origin" || site == "none"
+	}
+	from := r.Header.Get("Origin")
+	issuer, err := url.Parse(s.tokens.Issuer())
+	return from == "" || from == "null" || err == nil && from == issuer.Scheme+"://"+issuer.Host
+}
+
+// pending opens the request in a form. It writes the answer itself where that is not of this browser, or of this page.
+func (s *Server) pending(c *gin.Context, stage authorizations.Stage, form url.Values) (authorizations.Pending, bool) {
+	browser := s.cookieValue(c.Request, browserCookieName)
+	p, ok := s.authorizations.Open(stage, browser, form.Get("request"))
+	if ok {
+		return p, true
+	}
+	kind := pages.Stale
+	if browser == "" {
+		kind = pages.Cookies
+	}
+	s.pages.Error(c, http.StatusBadRequest, nil, pages.Error{Kind: kind})
+	return p, false
+}
+
+// resume finds the client of a request that waited in a form, and looks once more where the answer goes.
+func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Client, bool) {
+	client, err := s.clients.Known(c.Request.Context(), r.ClientID)
+	if err == nil {
+		if _, ok := client.Redirect(r.RedirectURI); !ok {
+			err = invalidRequest("the redirect_uri is not registered for this client any more")
+		}
+	}
+	if err != nil {
+		s.refusePage(c, r.Locales, err)
+		return nil, false
+	}
+	request.From(c.Request.Context()).ClientID = client.ID
+	return client, true
+}
+
+// text returns a field of a form if it can be what a user has typed.
+func text(form url.Values, name string, most int) (string, bool) {
+	v := form.Get(name)
+	return v, v != "" && len(v) <= most && utf8.ValidString(v)
+}

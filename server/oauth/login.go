@@ -1,0 +1,167 @@
+package oauth
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"signet/activity"
+	"signet/authorizations"
+	"signet/logins"
+	"signet/server/pages"
+	"signet/server/request"
+	"signet/users"
+)
+
+// pageRoutes adds the endpoints that users meet in the browser.
+func (s *Server) pageRoutes(r gin.IRouter) {
+	r.GET(authorizePath, s.authorize)
+	r.POST(authorizePath, s.authorize)
+	r.POST("/login", s.logIn)
+	r.POST("/login/account", s.chooseAccount)
+	r.POST("/consent", s.consent)
+	r.GET(logoutPath, s.logout)
+	r.POST(logoutPath, s.logout)
+	for _, path := range []string{"/login", "/login/account", "/consent"} {
+		// Nothing is here by itself: the pages are answers to /authorize.
+		r.GET(path, func(c *gin.Context) { s.pages.Error(c, http.StatusNotFound, nil, pages.Error{Kind: pages.Stale}) })
+	}
+	s.pages.Routes(r)
+}
+
+const (
+	maxUsername = 1 << 10 // bytes
+	maxPassword = 1 << 10
+)
+
+// logIn answers POST /login: the form of the login page.
+func (s *Server) logIn(c *gin.Context) {
+	form, ok := s.formOf(c)
+	if !ok {
+		return
+	}
+	p, ok := s.pending(c, authorizations.StageLogin, form)
+	if !ok {
+		return
+	}
+	r := p.Request
+	client, ok := s.resume(c, r)
+	if !ok {
+		return
+	}
+	if form.Get("decision") == "deny" {
+		s.answerError(c, targetOf(r), errAccessDenied)
+		return
+	}
+	again := pages.Login{
+		Request: s.authorizations.Seal(authorizations.StageLogin, s.browser(c), p), Client: shownClient(client),
+		Username: form.Get("username"), Stay: form.Get("stay") == "1",
+	}
+	if p.Expired {
+		again.Expired = true
+		s.pages.Login(c, http.StatusOK, r.Locales, again)
+		return
+	}
+	ctx := c.Request.Context()
+	info := request.From(ctx)
+	username, hasName := text(form, "username", maxUsername)
+	password, hasPassword := text(form, "password", maxPassword)
+	err := users.ErrBadCredentials
+	var u users.User
+	if hasName && hasPassword {
+		u, err = s.users.Authenticate(ctx, username, password, client.ID, info.Origin)
+		s.metrics.loginFailed(err)
+	}
+	var cookie string
+	if err == nil {
+		_, cookie, err = s.logins.Begin(ctx, u, logins.ByPassword, logins.OneFactor, again.Stay, s.loginCookie(c.Request), info.Origin)
+	}
+	if err != nil {
+		info.Err = err
+		s.loginAgain(c, r, again, err)
+		return
+	}
+	info.UserID = u.ID
+	s.metrics.activity.Add(activity.Logins)
+	maxAge := 0
+	if again.Stay {
+		maxAge = int(s.logins.StayTTL() / time.Second)
+	}
+	s.setHostCookie(c.Writer, loginCookieName, cookie, maxAge)
+	c.Set(loginCookieName, cookie)
+	s.proceed(c, client, r, standing{proved: true, chosen: true})
+}
+
+// loginAgain shows the login page once more, which says what is wrong.
+func (s *Server) loginAgain(c *gin.Context, r *authorizations.Request, v pages.Login, err error) {
+	var throttled *users.ThrottledError
+	status := http.StatusUnauthorized
+	switch {
+	case errors.Is(err, users.ErrBadCredentials), errors.Is(err, logins.ErrUserChanged):
+		v.Problem = pages.WrongCredentials
+	case errors.As(err, &throttled):
+		status, v.Problem, v.RetryAfter = http.StatusTooManyRequests, pages.Throttled, throttled.RetryAfter
+		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(throttled.RetryAfter.Seconds()))))
+	case errors.Is(err, users.ErrOverloaded):
+		status, v.Problem = http.StatusServiceUnavailable, pages.Overloaded
+		c.Header("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	default:
+		s.unavailable(c, r.Locales)
+		return
+	}
+	s.pages.Login(c, status, r.Locales, v)
+}
+
+// chooseAccount answers POST /login/account: the form that asks whether to go on as who is logged in.
+func (s *Server) chooseAccount(c *gin.Context) {
+	form, ok := s.formOf(c)
+	if !ok {
+		return
+	}
+	p, ok := s.pending(c, authorizations.StageAccount, form)
+	if !ok {
+		return
+	}
+	client, ok := s.resume(c, p.Request)
+	if !ok {
+		return
+	}
+	switch form.Get("decision") {
+	case "continue":
+		s.proceed(c, client, p.Request, standing{chosen: true})
+	case "other":
+		s.ask(c, client, p.Request, logins.Login{}, authorizations.Consent{}, authorizations.StageLogin)
+	default:
+		s.answerError(c, targetOf(p.Request), errAccessDenied)
+	}
+}
+
+// consent answers POST /consent: the form of the consent page.
+func (s *Server) consent(c *gin.Context) {
+	form, ok := s.formOf(c)
+	if !ok {
+		return
+	}
+	p, ok := s.pending(c, authorizations.StageConsent, form)
+	if !ok {
+		return
+	}
+	client, ok := s.resume(c, p.Request)
+	if !ok {
+		return
+	}
+	switch decision := form.Get("decision"); {
+	case decision == "deny":
+		s.answerError(c, targetOf(p.Request), errAccessDenied)
+	case decision != "allow":
+		s.refusePage(c, p.Request.Locales, invalidRequest("the decision has to be allow or deny"))
+	case p.Expired:
+		s.proceed(c, client, p.Request, standing{})
+	default:
+		s.proceed(c, client, p.Request, standing{proved: true, chosen: true, confirmed: true, login: p.Login, authTime: p.AuthTime})
+	}
+}

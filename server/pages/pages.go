@@ -1,0 +1,245 @@
+package pages
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"golang.org/x/text/language"
+
+	"signet/server/request"
+)
+
+// Config is what the operator decides about the pages.
+type Config struct {
+	Issuer     string // the base of all URLs
+	BrandName  string
+	BrandLogo  string // a file; empty: Signet's own mark
+	BrandColor string // #rgb or #rrggbb; empty: Signet's own
+}
+
+//go:embed templates static
+var files embed.FS
+
+// Pages renders the pages. New returns them.
+type Pages struct {
+	brand     string
+	base      string // the path of the issuer
+	views     map[string]*template.Template
+	static    map[string]file
+	languages []language.Tag
+	matcher   language.Matcher
+	catalogs  []catalog // in the order of the languages
+}
+
+type file struct {
+	content []byte
+	kind    string
+	url     string
+}
+
+const maxLogo = 256 << 10 // bytes
+
+var (
+	logoKinds = map[string]string{".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+	color     = regexp.MustCompile(`^#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$`)
+)
+
+// New reads the catalogs, and what the operator has of their own. Its errors name the setting.
+func New(cfg Config) (*Pages, error) {
+	p := &Pages{brand: cfg.BrandName, static: map[string]file{}, views: map[string]*template.Template{}}
+	if p.brand == "" {
+		p.brand = "Signet"
+	}
+	if u, err := url.Parse(cfg.Issuer); err == nil {
+		p.base = strings.TrimRight(u.Path, "/")
+	}
+	css, err := files.ReadFile("static/pages.css")
+	if err != nil {
+		panic(err) // it is part of the program
+	}
+	if cfg.BrandColor != "" {
+		if !color.MatchString(cfg.BrandColor) {
+			return nil, fmt.Errorf("SIGNET_BRAND_COLOR: %q is not a colour of the form #rrggbb", cfg.BrandColor)
+		}
+		css = append(css, brandStyle(cfg.BrandColor)...)
+	}
+	script, err := files.ReadFile("static/post.js")
+	if err != nil {
+		panic(err)
+	}
+	logo, kind := mark, "image/svg+xml"
+	if cfg.BrandLogo != "" {
+		if kind = logoKinds[strings.ToLower(filepath.Ext(cfg.BrandLogo))]; kind == "" {
+			return nil, fmt.Errorf("SIGNET_BRAND_LOGO: %q is no .svg, .png, .jpg or .webp file", cfg.BrandLogo)
+		}
+		if logo, err = os.ReadFile(cfg.BrandLogo); err != nil {
+			return nil, fmt.Errorf("SIGNET_BRAND_LOGO: %w", err)
+		}
+		if len(logo) > maxLogo {
+			return nil, fmt.Errorf("SIGNET_BRAND_LOGO: %q is larger than 256 KiB", cfg.BrandLogo)
+		}
+	}
+	p.add("pages.css", css, "text/css; charset=utf-8")
+	p.add("post.js", script, "text/javascript; charset=utf-8")
+	p.add("logo", logo, kind)
+	p.readCatalogs()
+	shared := template.Must(template.New("").Funcs(template.FuncMap{
+		"static": func(name string) string { return p.static[name].url },
+		"path":   func(s string) string { return p.base + s },
+	}).ParseFS(files, "templates/layout.html"))
+	for _, name := range []string{"login", "consent", "account", "logout", "logged_out", "stayed", "error", "form_post"} {
+		p.views[name] = template.Must(template.Must(shared.Clone()).ParseFS(files, "templates/"+name+".html"))
+	}
+	return p, nil
+}
+
+// mark is Signet's own logo: a seal.
+var mark = []byte(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 48 48"><circle cx="24" cy="24" r="21" fill="#3b49df"/><circle cx="24" cy="24" r="15.5" fill="none" stroke="#fff" stroke-width="2"/><path d="M29.5 19.2c-.9-1.9-2.9-3-5.4-3-3.2 0-5.5 1.7-5.5 4.2 0 5.6 11 2.7 11 7.6 0 2.5-2.4 4.2-5.6 4.2-2.7 0-4.9-1.2-5.8-3.3" fill="none" stroke="#fff" stroke-width="2.6" stroke-linecap="round"/></svg>`)
+
+func (p *Pages) add(name string, content []byte, kind string) {
+	sum := sha256.Sum256(content)
+	p.static[name] = file{content, kind, p.base + "/static/" + hex.EncodeToString(sum[:6]) + "/" + name}
+}
+
+// brandStyle makes the colour that of the buttons, with text on it that can be read.
+func brandStyle(hexColor string) string {
+	digits := hexColor[1:]
+	if len(digits) == 3 {
+		digits = string([]byte{digits[0], digits[0], digits[1], digits[1], digits[2], digits[2]})
+	}
+	n, err := strconv.ParseUint(digits, 16, 32)
+	if err != nil {
+		return "" // it is six hexadecimal digits
+	}
+	text := "#fff"
+	if luminance(uint8(n>>16), uint8(n>>8), uint8(n)) > 0.36 { //nolint:gosec // a byte each
+		text = "#111"
+	}
+	return fmt.Sprintf("\n:root{--accent:#%s;--on-accent:%s}\n", digits, text)
+}
+
+// luminance is the relative luminance of a colour (WCAG 2), with a simpler gamma.
+func luminance(r, g, b uint8) float64 {
+	linear := func(c uint8) float64 { v := float64(c) / 255; return v * v }
+	return 0.2126*linear(r) + 0.7152*linear(g) + 0.0722*linear(b)
+}
+
+// Routes adds the static files to r.
+func (p *Pages) Routes(r gin.IRouter) {
+	r.GET("/static/:digest/:name", func(c *gin.Context) {
+		f, ok := p.static[c.Param("name")]
+		if !ok {
+			p.Error(c, http.StatusNotFound, nil, Error{Kind: NotFound})
+			return
+		}
+		if strings.HasSuffix(f.url, "/static/"+c.Param("digest")+"/"+c.Param("name")) {
+			c.Header("Cache-Control", "public, max-age=31536000, immutable")
+			c.Writer.Header().Del("Pragma")
+		}
+		c.Header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox") // of a picture that is looked at by itself
+		c.Data(http.StatusOK, f.kind, f.content)
+	})
+}
+
+// page is what every template gets.
+type page struct {
+	Lang, Dir string
+	Brand     string
+	Title     string
+	View      any
+
+	catalog catalog
+}
+
+// T returns a text of the catalog with the values in the place of the names between braces.
+func (p page) T(key string, pairs ...any) string {
+	return p.catalog.text(key, pairs, func(s string) string { return s })
+}
+
+// B is T with the values set off.
+func (p page) B(key string, pairs ...any) template.HTML {
+	bold := func(s string) string { return "<bdi><strong>" + template.HTMLEscapeString(s) + "</strong></bdi>" }
+	return template.HTML(p.catalog.html(key, pairs, bold)) //nolint:gosec // the text and the values are escaped
+}
+
+// render writes a page in the best language. The policy's extra directives are for what the page needs beyond style and pictures.
+func (p *Pages) render(c *gin.Context, status int, locales []string, name, title string, view any, directives ...string) {
+	h := c.Writer.Header()
+	_, index, _ := p.matcher.Match(p.wanted(locales, c.GetHeader("Accept-Language"))...)
+	tag, catalog := p.languages[index], p.catalogs[index]
+	var body bytes.Buffer
+	data := page{Lang: tag.String(), Dir: "ltr", Brand: p.brand, View: view, catalog: catalog}
+	data.Title = data.T(title)
+	if err := p.views[name].ExecuteTemplate(&body, "layout", data); err != nil {
+		request.From(c.Request.Context()).Err = err
+		status = http.StatusInternalServerError
+		body.Reset()
+		body.WriteString("The page could not be made. The server's log tells more.")
+	}
+	policy := append([]string{
+		"default-src 'none'", "style-src 'self'", "base-uri 'none'", "frame-ancestors 'none'",
+	}, directives...)
+	if !strings.Contains(strings.Join(directives, ";"), "img-src") {
+		policy = append(policy, "img-src 'self'")
+	}
+	// Without form-action: browsers hold the redirect that answers a form against it as well, and that leads to the client.
+	h.Set("Content-Security-Policy", strings.Join(policy, "; "))
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Content-Language", tag.String())
+	h.Add("Vary", "Accept-Language")
+	c.Data(status, "text/html; charset=utf-8", body.Bytes())
+}
+
+// wanted returns the languages that the user wants, best first. What is no language is left out.
+func (p *Pages) wanted(locales []string, header string) []language.Tag {
+	var tags []language.Tag
+	for _, l := range locales {
+		if tag, err := language.Parse(l); err == nil && p.speaks(tag) {
+			tags = append(tags, tag)
+		}
+	}
+	if len(header) < 1024 {
+		if accepted, _, err := language.ParseAcceptLanguage(header); err == nil {
+			tags = append(tags, accepted...)
+		}
+	}
+	return tags
+}
+
+// speaks tells whether there is a catalog for the tag, or one near to it.
+func (p *Pages) speaks(tag language.Tag) bool {
+	_, _, confidence := p.matcher.Match(tag)
+	return confidence > language.No
+}
+
+// Languages returns the languages that the pages speak.
+func (p *Pages) Languages() []string {
+	names := make([]string, len(p.languages))
+	for i, tag := range p.languages {
+		names[i] = tag.String()
+	}
+	return names
+}
+
+// origin returns the origin of a URL that may be shown, or nothing.
+func origin(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.ContainsAny(u.Host, " ;,'\"") {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}

@@ -1,0 +1,96 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"signet/audit"
+	"signet/authorizations"
+	"signet/logins"
+)
+
+// allowedBy is what the user of a login has allowed the client as it is now.
+const allowedBy = `k.user_id = l.user_id AND k.client_id = @client AND k.client_epoch = @client_epoch AND k.redirects = @redirects`
+
+func partyArgs(p authorizations.Party, args pgx.NamedArgs) pgx.NamedArgs {
+	args["client"], args["client_epoch"], args["redirects"] = p.ClientID, p.Epoch, p.Redirects
+	return args
+}
+
+// Visitor implements authorizations.Store.
+func (s *Store) Visitor(ctx context.Context, r logins.Ref, p authorizations.Party) (l logins.Login, allowed authorizations.Consent, ok bool, err error) {
+	l, ok, err = one(ctx, s, func(row pgx.CollectableRow) (l logins.Login, err error) {
+		err = row.Scan(append(loginFields(&l), (*[]string)(&allowed.Scope), &allowed.Audience)...)
+		return l, err
+	}, `SELECT `+loginColumns+`, coalesce(k.scope, '{}'), coalesce(k.audience, '{}')
+		FROM users u, logins l LEFT JOIN consents k ON `+allowedBy+`
+		WHERE l.id = @id AND l.secret_digest = @digest AND `+liveLogin,
+		partyArgs(p, pgx.NamedArgs{"id": [16]byte(r.ID), "digest": r.Digest}))
+	return l, allowed, ok, err
+}
+
+// createCode takes a share of the login, which its end waits for. What was allowed before is added to, unless it was allowed to
+// another client of that id.
+const createCode = `WITH login AS (
+		SELECT l.id, l.user_id, l.user_epoch FROM logins l, users u, clients c
+		WHERE l.id = @login AND l.auth_time = @auth_time AND ` + liveLogin + `
+			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
+			AND (@unasked OR @confirmed OR EXISTS (SELECT FROM consents k WHERE ` + allowedBy + `
+				AND k.scope @> @scope::text[] AND k.audience @> @audience::text[]))
+		FOR SHARE OF l
+	), consent AS (
+		INSERT INTO consents AS k (user_id, client_id, client_epoch, redirects, scope, audience)
+		SELECT user_id, @client, @client_epoch, @redirects, @scope, @audience FROM login WHERE @remember
+		ON CONFLICT (user_id, client_id) DO UPDATE SET client_epoch = excluded.client_epoch, redirects = excluded.redirects, granted_at = now(),
+			scope = CASE WHEN k.client_epoch = excluded.client_epoch AND k.redirects = excluded.redirects
+				THEN ARRAY(SELECT DISTINCT unnest(k.scope || excluded.scope)) ELSE excluded.scope END,
+			audience = CASE WHEN k.client_epoch = excluded.client_epoch AND k.redirects = excluded.redirects
+				THEN ARRAY(SELECT DISTINCT unnest(k.audience || excluded.audience)) ELSE excluded.audience END
+	), event AS (` + insertEvent + ` FROM login WHERE @confirmed ON CONFLICT (id) DO NOTHING)
+	INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri, redirect_sent,
+		challenge, scope, audience, nonce, openid, consented, ends_with_login, expires_at)
+	SELECT @session, @digest, @client, @client_epoch, user_id, user_epoch, id, @redirect_uri, @redirect_sent,
+		@challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, now() + @ttl::interval FROM login
+	ON CONFLICT (session_id) DO UPDATE SET failures = authorization_codes.failures -- a repetition after a lost answer`
+
+// CreateCode implements authorizations.Store.
+func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, granted audit.Event) (bool, error) {
+	login, err := uuid.Parse(n.Login.ID)
+	if err != nil {
+		return false, nil
+	}
+	r := n.Request
+	rows, err := s.exec(ctx, createCode, with(granted, partyArgs(n.Party, pgx.NamedArgs{
+		"login": [16]byte(login), "auth_time": n.Login.Time, "unasked": n.Unasked, "confirmed": n.Confirmed, "remember": n.Remember,
+		"session": [16]byte(n.Code.Session), "digest": n.Code.Digest(), "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
+		"challenge": r.Challenge, "scope": list(r.Scope), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
+		"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(),
+		"ttl": authorizations.CodeTTL,
+	})))
+	return rows > 0, err
+}
+
+// WithdrawConsent implements authorizations.Store. The sessions are revoked by a statement that sees those of the redemptions that
+// the deletion of the codes has waited for.
+func (s *Store) WithdrawConsent(ctx context.Context, userID, clientID string, e audit.Event) (bool, error) {
+	return run(ctx, s, true, func(ctx context.Context) (withdrawn bool, err error) {
+		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			args := with(e, pgx.NamedArgs{"user": userID, "client": clientID})
+			err := tx.QueryRow(ctx, `WITH withdrawn AS (DELETE FROM consents WHERE user_id = @user AND client_id = @client RETURNING 1),
+				event AS (`+insertEvent+` FROM withdrawn)
+				SELECT EXISTS (SELECT FROM withdrawn) OR EXISTS (SELECT FROM audit_events WHERE id = @e_id::uuid)`, args).Scan(&withdrawn)
+			if err != nil || !withdrawn {
+				return err
+			}
+			if _, err = tx.Exec(ctx, `DELETE FROM authorization_codes WHERE user_id = @user AND client_id = @client`, args); err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `UPDATE sessions SET revoked_at = now(), revoked_reason = 'the user withdrew their consent'
+				WHERE user_id = @user AND client_id = @client AND login_id IS NOT NULL AND revoked_at IS NULL`, args)
+			return err
+		})
+		return withdrawn && err == nil, err
+	})
+}

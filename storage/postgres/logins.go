@@ -1,0 +1,131 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"signet/audit"
+	"signet/logins"
+)
+
+// liveLogin is the one decision about a login l, given the row u: it has not ended.
+const liveLogin = `u.id = l.user_id AND u.epoch = l.user_epoch AND NOT u.disabled AND l.ended_at IS NULL AND l.expires_at > now()`
+
+const loginColumns = `l.id::text, l.user_id::text, l.user_epoch, u.username, u.admin, l.auth_time, l.amr, l.acr, l.expires_at, now()`
+
+// loginFields are what a row of loginColumns is scanned into.
+func loginFields(l *logins.Login) []any {
+	return []any{&l.ID, &l.UserID, &l.UserEpoch, &l.Username, &l.Admin, &l.Time, &l.Methods, &l.Class, &l.ExpiresAt, &l.Now}
+}
+
+func readLogin(row pgx.CollectableRow) (l logins.Login, err error) {
+	err = row.Scan(loginFields(&l)...)
+	return l, err
+}
+
+func loginArgs(n logins.NewLogin) pgx.NamedArgs {
+	return pgx.NamedArgs{
+		"id": [16]byte(n.ID), "user": n.UserID, "user_epoch": n.UserEpoch, "digest": n.Digest, "amr": n.Methods, "acr": n.Class,
+		"ttl": n.TTL, "address": n.Address, "user_agent": n.UserAgent,
+	}
+}
+
+// recordingLogin is recording for a statement that returns a login's row.
+func recordingLogin(change string) string {
+	return `WITH l AS (` + change + `), event AS (` + insertEvent + ` FROM l ON CONFLICT (id) DO NOTHING)
+		SELECT ` + loginColumns + ` FROM l, users u WHERE u.id = l.user_id`
+}
+
+var createLogin = recordingLogin(`
+	INSERT INTO logins (id, user_id, user_epoch, secret_digest, amr, acr, expires_at, address, user_agent)
+	SELECT @id, id, epoch, @digest, @amr::text[], @acr, now() + @ttl::interval, @address, @user_agent
+	FROM users WHERE id = @user AND epoch = @user_epoch AND NOT disabled
+	ON CONFLICT (id) DO UPDATE SET acr = logins.acr -- a repetition after a lost answer
+	RETURNING *`)
+
+// CreateLogin implements logins.Store.
+func (s *Store) CreateLogin(ctx context.Context, n logins.NewLogin, e audit.Event) (logins.Login, error) {
+	l, found, err := one(ctx, s, readLogin, createLogin, with(e, loginArgs(n)))
+	if err == nil && !found {
+		err = logins.ErrUserChanged
+	}
+	return l, err
+}
+
+var renewLogin = recordingLogin(`
+	UPDATE logins l SET secret_digest = @digest, auth_time = now(), amr = @amr, acr = @acr, expires_at = now() + @ttl::interval,
+		address = @address, user_agent = @user_agent
+	FROM users u
+	WHERE l.id = @id AND l.secret_digest IN (@old, @digest) AND l.user_id = @user AND l.user_epoch = @user_epoch AND ` + liveLogin + `
+	RETURNING l.*`)
+
+// RenewLogin implements logins.Store.
+func (s *Store) RenewLogin(ctx context.Context, old logins.Ref, n logins.NewLogin, e audit.Event) (logins.Login, bool, error) {
+	args := with(e, loginArgs(n))
+	args["old"] = old.Digest
+	return one(ctx, s, readLogin, renewLogin, args)
+}
+
+// Login implements logins.Store.
+func (s *Store) Login(ctx context.Context, r logins.Ref) (logins.Login, bool, error) {
+	return one(ctx, s, readLogin, `SELECT `+loginColumns+` FROM logins l, users u
+		WHERE l.id = @id AND l.secret_digest = @digest AND `+liveLogin, pgx.NamedArgs{"id": [16]byte(r.ID), "digest": r.Digest})
+}
+
+// endLogins is what follows when the logins of @logins have been ended, in the same transaction but as a statement of its own: it
+// sees the sessions of the redemptions that the end has waited for. Clients that have a session in a login and want to hear of
+// its end are put down to be told.
+const endLogins = `WITH told AS (
+		INSERT INTO logout_notices (login_id, client_id, user_id)
+		SELECT DISTINCT s.login_id, c.id, s.user_id FROM sessions s JOIN clients c ON c.id = s.client_id AND c.epoch = s.client_epoch
+		WHERE s.login_id = ANY (@logins::uuid[]) AND s.revoked_at IS NULL AND s.expires_at > now()
+			AND coalesce(c.details->>'backchannel_logout_uri', '') <> '' AND NOT c.disabled
+		ON CONFLICT DO NOTHING
+	)
+	UPDATE sessions SET revoked_at = now(), revoked_reason = 'its login ended'
+	WHERE login_id = ANY (@logins::uuid[]) AND ends_with_login AND revoked_at IS NULL`
+
+// EndLogin implements logins.Store.
+func (s *Store) EndLogin(ctx context.Context, id uuid.UUID, e audit.Event) (bool, error) {
+	return run(ctx, s, true, func(ctx context.Context) (ended bool, err error) {
+		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			err := tx.QueryRow(ctx, `WITH ended AS (UPDATE logins SET ended_at = now() WHERE id = @id AND ended_at IS NULL RETURNING id),
+				event AS (`+insertEvent+` FROM ended)
+				SELECT true FROM ended UNION ALL SELECT true FROM audit_events WHERE id = @e_id::uuid -- a repetition after a lost answer`,
+				with(e, pgx.NamedArgs{"id": [16]byte(id)})).Scan(&ended)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, endLogins, pgx.NamedArgs{"logins": [][16]byte{id}})
+			return err
+		})
+		return ended && err == nil, err
+	})
+}
+
+// DeleteEndedLogins implements storage.Store.
+func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
+	var total int64
+	for _, sql := range []string{
+		`DELETE FROM logins WHERE id IN (SELECT l.id FROM logins l
+			WHERE l.ended_at IS NOT NULL OR l.expires_at <= now() OR NOT EXISTS (SELECT FROM users u WHERE u.id = l.user_id AND u.epoch = l.user_epoch)
+			LIMIT @batch FOR UPDATE SKIP LOCKED)`,
+		`DELETE FROM authorization_codes WHERE session_id IN (
+			SELECT session_id FROM authorization_codes WHERE expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`,
+		`DELETE FROM consents WHERE (user_id, client_id) IN (SELECT k.user_id, k.client_id FROM consents k
+			WHERE NOT EXISTS (SELECT FROM users u WHERE u.id = k.user_id) OR NOT EXISTS (SELECT FROM clients c WHERE c.id = k.client_id)
+			LIMIT @batch FOR UPDATE SKIP LOCKED)`,
+	} {
+		n, err := s.inBatches(ctx, sql, pgx.NamedArgs{})
+		if total += n; err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}

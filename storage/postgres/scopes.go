@@ -1,0 +1,46 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"signet/audit"
+	"signet/clients"
+	"signet/keys"
+)
+
+// Scopes implements clients.Store.
+func (s *Store) Scopes(ctx context.Context) ([]clients.Described, error) {
+	return many(ctx, s, pgx.RowToStructByPos[clients.Described], `SELECT name, description FROM scopes ORDER BY name`, pgx.NamedArgs{})
+}
+
+var describeScope = recording(`
+	INSERT INTO scopes (name, description) VALUES (@name, @description)
+	ON CONFLICT (name) DO UPDATE SET description = excluded.description RETURNING name`, `name`)
+
+// DescribeScope implements clients.Store.
+func (s *Store) DescribeScope(ctx context.Context, d clients.Described, e audit.Event) error {
+	_, err := s.exec(ctx, describeScope, with(e, pgx.NamedArgs{"name": d.Name, "description": d.Description}))
+	return err
+}
+
+// forgetScope finds its own event where it is repeated after a lost answer.
+const forgetScope = `WITH changed AS (DELETE FROM scopes WHERE name = @name RETURNING name),
+	event AS (` + insertEvent + ` FROM changed)
+	SELECT FROM changed UNION ALL SELECT FROM audit_events WHERE id = @e_id::uuid`
+
+// ForgetScope implements clients.Store.
+func (s *Store) ForgetScope(ctx context.Context, name string, e audit.Event) error {
+	n, err := s.exec(ctx, forgetScope, with(e, pgx.NamedArgs{"name": name}))
+	if err == nil && n == 0 {
+		err = clients.ErrNoScope
+	}
+	return err
+}
+
+// IDTokenAlgorithms returns the algorithms that clients want their ID tokens signed with.
+func (s *Store) IDTokenAlgorithms(ctx context.Context) ([]keys.Algorithm, error) {
+	return many(ctx, s, pgx.RowTo[keys.Algorithm], `SELECT DISTINCT details->>'id_token_signed_response_alg' FROM clients
+		WHERE details->>'id_token_signed_response_alg' <> '' AND NOT disabled`, pgx.NamedArgs{})
+}

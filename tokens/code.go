@@ -1,0 +1,114 @@
+package tokens
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"signet/audit"
+	"signet/authorizations"
+	"signet/clients"
+)
+
+// Redemption is one use of an authorization code, as the store compares it.
+type Redemption struct {
+	Session       uuid.UUID // that it is to begin
+	CodeDigest    []byte
+	ClientID      string
+	ClientEpoch   int64
+	RedirectURI   string        // empty: not named
+	Challenge     string        // what the verifier answers; empty: none was sent
+	Scope         clients.Scope // what the access token is narrowed to; nil: not narrowed
+	Audience      []string      // likewise
+	SessionDigest []byte        // of the secret of the session's refresh tokens
+	IdleTTL       time.Duration
+	TTL           time.Duration
+	Address       string
+	UserAgent     string
+	MaxFailures   int
+}
+
+// Refusal is why a code was not redeemed.
+type Refusal int
+
+// The refusals.
+const (
+	CodeUnknown   Refusal = iota // never issued, expired, another client's, or its user, client, login or consent is not what it was
+	CodeUnfitting                // a wrong verifier or redirect URI; counted
+	CodeNarrow                   // more scope than was granted
+	CodeElsewhere                // a resource that was not granted
+	CodeReused                   // redeemed before: its session was revoked
+)
+
+// ErrInvalidCode is ErrInvalidGrant for an authorization code.
+var ErrInvalidCode = fmt.Errorf("the code, its redirect URI or its verifier is not good: %w", ErrInvalidGrant)
+
+// RedeemCode exchanges an authorization code for the first tokens of the session that it names (RFC 6749 section 4.1.3, RFC 7636
+// section 4.6). The redirect URI and the verifier are empty where the client sends none. Scope and audience, where not nil, narrow
+// this access token alone. It returns ErrInvalidCode, ErrInvalidScope or ErrInvalidTarget, of which the last two do not use the
+// code up, or the database's error. A code that comes twice ends its session.
+//
+// In the normal case it is one statement.
+func (s *Service) RedeemCode(ctx context.Context, c *clients.Client, code, redirectURI, verifier string, scope clients.Scope, audience []string, o audit.Origin) (Issued, error) {
+	k, ok := s.codes.ParseCode(code)
+	if !ok {
+		return Issued{}, ErrInvalidCode
+	}
+	first := refreshToken{session: k.Session}
+	copy(first.secret[:], k.SessionSecret())
+	r := Redemption{
+		Session: k.Session, CodeDigest: k.Digest(), ClientID: c.ID, ClientEpoch: c.Epoch, RedirectURI: redirectURI,
+		Scope: scope, Audience: audience, SessionDigest: first.digest(), IdleTTL: s.refreshTTL(c), TTL: s.sessionTTL(c),
+		Address: o.Address, UserAgent: shorten(o.UserAgent), MaxFailures: authorizations.MaxCodeFailures,
+	}
+	if verifier != "" {
+		if r.Challenge, ok = authorizations.Challenge(verifier); !ok {
+			r.Challenge = "none that a verifier answers"
+		}
+	}
+	created := audit.New(audit.SessionCreated, o)
+	created.ClientID, created.SessionID = c.ID, k.Session.String()
+	g, ok, err := s.store.RedeemCode(ctx, r, created)
+	if err != nil {
+		return Issued{}, err
+	}
+	if !ok {
+		return Issued{}, s.refuseCode(ctx, r, o)
+	}
+	created.UserID = g.UserID
+	created.Log(ctx, s.log)
+	issued, err := s.issueFor(k.Session, c, g.Grant, scope, audience)
+	if err != nil {
+		return Issued{}, err
+	}
+	if issued.IDToken, err = s.idToken(ctx, c, g.Grant, issued, g.Nonce); err != nil {
+		return Issued{}, err
+	}
+	if c.May(clients.RefreshToken) {
+		issued.RefreshToken = s.codec.format(first)
+	}
+	return issued, nil
+}
+
+// refuseCode finds out what is wrong with a redemption that was refused, and ends the session of a code that came twice.
+func (s *Service) refuseCode(ctx context.Context, r Redemption, o audit.Origin) error {
+	e := audit.New(audit.CodeReused, o)
+	e.ClientID, e.SessionID = r.ClientID, r.Session.String()
+	refusal, userID, err := s.store.RefuseCode(ctx, r, e)
+	if err != nil {
+		return err
+	}
+	switch refusal {
+	case CodeNarrow:
+		return ErrInvalidScope
+	case CodeElsewhere:
+		return ErrInvalidTarget
+	case CodeReused:
+		e.UserID = userID
+		e.Log(ctx, s.log)
+	case CodeUnknown, CodeUnfitting:
+	}
+	return ErrInvalidCode
+}
