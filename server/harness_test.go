@@ -106,7 +106,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	r := &replica{store: store, closeStore: sync.OnceFunc(store.Close)}
 	t.Cleanup(r.closeStore)
 	check(t, store.Migrate(t.Context()))
-	r.clients = clients.New(r.store, clients.Config{}, set.log)
+	r.clients = clients.New(r.store, clients.Config{AllowHTTP: func(host string) bool { return host == "127.0.0.1" }}, set.log)
 	r.users = users.New(r.store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: set.loginWindow}, set.log)
 	r.keys = keys.New(r.store, keys.Config{
 		Secret: secret, Algorithm: set.alg, SigningSecret: []byte(set.signingSecret), TokenTTL: set.accessTTL, RotateEvery: 30 * 24 * time.Hour,

@@ -268,7 +268,7 @@ func TestFailedLoginsAreAlike(t *testing.T) {
 	r := start(t, &backend{Name: "sqlite", URL: storagetest.SQLite(t)}) // the price is that of the hash, whatever the database
 	c := r.app(t, "app")
 	for _, name := range []string{"alice", "disabled"} { // with hashes of the usual price
-		u, err := r.users.Create(t.Context(), name, password, false, origin)
+		u, err := r.users.Create(t.Context(), name, password, false, users.Profile{}, origin)
 		check(t, err)
 		if name == "disabled" {
 			_, err = r.users.Update(t.Context(), u.ID, users.Change{Disabled: new(true)}, origin)

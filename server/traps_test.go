@@ -52,7 +52,7 @@ func TestLongPasswords(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {
 		c := r.app(t, "app")
 		long := strings.Repeat("a", 72)
-		_, err := r.users.Create(t.Context(), "new", long+"b", false, origin)
+		_, err := r.users.Create(t.Context(), "new", long+"b", false, users.Profile{}, origin)
 		check(t, err)
 		// As it comes from another server: a bcrypt hash of 72 bytes.
 		_, err = r.store.CreateUser(t.Context(), users.User{

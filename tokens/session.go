@@ -185,6 +185,11 @@ type Store interface {
 	// SessionState returns what a use that Rotate refused is to be judged by; ok is false for an unknown session. The window does
 	// not run in interruptions, which begin InterruptionLead before their last heartbeat, nor while the heartbeat is stale.
 	SessionState(ctx context.Context, u Use, window time.Duration) (st State, ok bool, err error)
+	// DueNotices returns clients that are due to be told of the end of a login, and puts the next attempt down: no other replica
+	// gets the same ones before NoticePause of the attempts.
+	DueNotices(ctx context.Context, limit int) ([]Notice, error)
+	// DeleteNotice forgets a notice that was taken, or that there is no use in repeating.
+	DeleteNotice(ctx context.Context, n Notice) error
 	// Beat renews the heartbeat if nobody has in the last second. One that comes more than HeartbeatGap late writes the interruption
 	// down, with the event, whose detail is its length, and returns it: of any number of replicas one does.
 	Beat(ctx context.Context, e audit.Event) (i Interruption, ok bool, err error)

@@ -94,6 +94,11 @@ type Changes struct {
 	Profile, OldProfile *Profile // a new profile in place of that one, else ErrProfileChanged; a verified address of another user ErrEmailTaken
 }
 
+// RaisesEpoch tells whether the changes end all of the user's sessions and logins.
+func (ch *Changes) RaisesEpoch() bool {
+	return ch.EndSessions || ch.PasswordHash != nil || ch.Disabled != nil && *ch.Disabled
+}
+
 // Config is what the operator decides about logins.
 type Config struct {
 	Secret      keys.Secret
@@ -146,7 +151,7 @@ func checkPassword(password string) error {
 }
 
 // Create makes a user. It returns ErrUsername, ErrPassword or ErrExists.
-func (s *Service) Create(ctx context.Context, username, password string, admin bool, o audit.Origin) (User, error) {
+func (s *Service) Create(ctx context.Context, username, password string, admin bool, profile Profile, o audit.Origin) (User, error) {
 	if !ValidUsername(username) {
 		return User{}, ErrUsername
 	}
@@ -157,7 +162,7 @@ func (s *Service) Create(ctx context.Context, username, password string, admin b
 	if err != nil {
 		return User{}, err
 	}
-	u := User{ID: uuid.NewString(), Username: username, Admin: admin, PasswordHash: hash}
+	u := User{ID: uuid.NewString(), Username: username, Admin: admin, PasswordHash: hash, Profile: profile}
 	e := event(audit.UserCreated, o, u.ID)
 	u, err = s.store.CreateUser(ctx, u, Canonical(username), e)
 	return u, s.done(ctx, e, err)

@@ -348,10 +348,10 @@ func TestUsernamesAndPasswords(t *testing.T) {
 	}
 	store := &memory{}
 	s := newService(t, store)
-	if _, err := s.Create(t.Context(), " ann", "correct horse", false, audit.Origin{}); !errors.Is(err, ErrUsername) || store.user != nil {
+	if _, err := s.Create(t.Context(), " ann", "correct horse", false, Profile{}, audit.Origin{}); !errors.Is(err, ErrUsername) || store.user != nil {
 		t.Errorf("created: %v", err)
 	}
-	if _, err := s.Create(t.Context(), "ann", "short", false, audit.Origin{}); !errors.Is(err, ErrPassword) || store.user != nil {
+	if _, err := s.Create(t.Context(), "ann", "short", false, Profile{}, audit.Origin{}); !errors.Is(err, ErrPassword) || store.user != nil {
 		t.Errorf("created: %v", err)
 	}
 	if _, err := s.Update(t.Context(), "1", Change{Password: new("short")}, audit.Origin{}); !errors.Is(err, ErrPassword) {
@@ -360,7 +360,7 @@ func TestUsernamesAndPasswords(t *testing.T) {
 	if _, err := s.Find(t.Context(), "a\x00b"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("found: %v", err)
 	}
-	u, err := s.Create(t.Context(), "Ann", "correct horse", true, audit.Origin{})
+	u, err := s.Create(t.Context(), "Ann", "correct horse", true, Profile{}, audit.Origin{})
 	if err != nil || u.Username != "Ann" || !u.Admin || u.Disabled || u.ID == "" || strings.Contains(u.PasswordHash, "horse") {
 		t.Errorf("%+v, %v", u, err)
 	}

@@ -83,7 +83,7 @@ func newWorld(ctx context.Context, databaseURL, addr string, userCount int) (w *
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range w.users {
 		group.Go(func() (err error) {
-			w.users[i], err = people.Create(groupCtx, fmt.Sprintf("user-%d", i), password, false, origin)
+			w.users[i], err = people.Create(groupCtx, fmt.Sprintf("user-%d", i), password, false, users.Profile{}, origin)
 			return err
 		})
 	}

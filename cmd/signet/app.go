@@ -14,6 +14,7 @@ import (
 	"signet/audit"
 	"signet/authorizations"
 	"signet/clients"
+	"signet/fetch"
 	"signet/keys"
 	"signet/logins"
 	"signet/storage"
@@ -45,7 +46,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 	if err != nil {
 		return nil, fmt.Errorf("SIGNET_DATABASE_URL: %w", err)
 	}
-	a := &app{cfg: cfg, log: log, store: store, clients: clients.New(store, clients.Config{}, log)}
+	a := &app{cfg: cfg, log: log, store: store, clients: clients.New(store, clients.Config{AllowHTTP: fetch.Policy(cfg.FetchAllow).AllowsHTTP}, log)}
 	a.users = users.New(store, users.Config{
 		Secret: cfg.secret, MaxFailures: cfg.LoginMaxFailures, Window: time.Duration(cfg.LoginWindow),
 	}, log)

@@ -54,6 +54,7 @@ type config struct {
 	LoginWindow      positive    `env:"SIGNET_LOGIN_WINDOW" envDefault:"15m" help:"for how long failed logins count"`
 	AuditRetention   positive    `env:"SIGNET_AUDIT_RETENTION" envDefault:"90d" help:"how long audit events are kept"`
 	CookieDomain     string      `env:"SIGNET_COOKIE_DOMAIN" help:"Domain= of the cookie with a browser session's access token, such as example.com for an API at api.example.com"`
+	FetchAllow       proxies     `env:"SIGNET_FETCH_ALLOW" help:"CIDRs, separated by commas, outside of the internet that addresses of clients (back-channel logout) may lead to, also without TLS"`
 	DrainDelay       duration    `env:"SIGNET_DRAIN_DELAY" envDefault:"3s" help:"how long after SIGTERM requests are still taken, while /readyz says 503, so that load balancers notice first"`
 	CORSOrigins      origins     `env:"SIGNET_CORS_ORIGINS" help:"browser origins, separated by commas, that may call /token and /revoke"`
 	LogFormat        logFormat   `env:"SIGNET_LOG_FORMAT" help:"text or json; unset: text on a terminal, else json"`

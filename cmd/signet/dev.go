@@ -75,7 +75,7 @@ func (a *app) makeDemo(ctx context.Context, d demoSecrets) error {
 			return err
 		}
 		if _, err = a.users.Find(ctx, u.name); errors.Is(err, users.ErrNotFound) {
-			_, err = a.users.Create(ctx, u.name, u.password, u.name == admin, origin)
+			_, err = a.users.Create(ctx, u.name, u.password, u.name == admin, users.Profile{}, origin)
 		}
 	}
 	return err

@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.37.0"
 
 	"signet/activity"
+	"signet/fetch"
 	"signet/keys"
 	"signet/server"
 	"signet/server/oauth"
@@ -92,6 +93,7 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		log.InfoContext(ctx, "ready", "issuer", cfg.Issuer, "listen", listeners.Public.Addr().String())
 		working.Go(func() { a.keys.Follow(background) })
 		working.Go(func() { a.tokens.Watch(background, s.Interrupted) })
+		working.Go(func() { a.tellOfLogouts(background) })
 		working.Go(func() { a.keepClean(background) })
 		working.Go(func() { counter.Follow(background) })
 	})
@@ -108,6 +110,13 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	cancel(nil)
 	log.InfoContext(ctx, "stopped")
 	return err
+}
+
+// tellOfLogouts tells clients of the ends of logins until ctx ends.
+func (a *app) tellOfLogouts(ctx context.Context) {
+	caller := fetch.New(fetch.Policy(a.cfg.FetchAllow), version)
+	defer caller.Close()
+	a.tokens.TellOfLogouts(ctx, a.clients, caller)
 }
 
 // boot makes the database ready and loads the signing keys, for as long as that takes. It returns false if the server was

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -16,7 +19,7 @@ import (
 
 func userCommand() *cobra.Command {
 	return group("user", "Look after users",
-		userCreateCommand(), userImportCommand(), userSetPasswordCommand(), userListCommand(),
+		userCreateCommand(), userUpdateCommand(), userImportCommand(), userSetPasswordCommand(), userListCommand(),
 		onUser("show", "Show a user", func(_ context.Context, _ *app, u users.User) (users.User, error) { return u, nil }),
 		userSetDisabledCommand("disable", "Disable a user; all its sessions end for good", true),
 		userSetDisabledCommand("enable", "Enable a disabled user", false),
@@ -33,9 +36,17 @@ type userWithPassword struct {
 }
 
 func printUser(p printer, u userWithPassword) error {
-	return p.object(u,
-		[2]string{"id", u.ID}, [2]string{"username", u.Username}, [2]string{"password", u.Password},
-		[2]string{"admin", yes(u.Admin, "yes")}, [2]string{"disabled", yes(u.Disabled, "yes")}, [2]string{"created", stamp(u.CreatedAt)})
+	rows := [][2]string{
+		{"id", u.ID}, {"username", u.Username}, {"password", u.Password},
+		{"admin", yes(u.Admin, "yes")}, {"disabled", yes(u.Disabled, "yes")}, {"created", stamp(u.CreatedAt)},
+		{"name", u.Name}, {"given name", u.GivenName}, {"family name", u.FamilyName}, {"picture", u.Picture}, {"locale", u.Locale},
+		{"zoneinfo", u.Zoneinfo}, {"email", u.Email + yes(u.EmailVerified, " (verified)")},
+		{"phone number", u.PhoneNumber + yes(u.PhoneNumberVerified, " (verified)")}, {"groups", strings.Join(u.Groups, ", ")},
+	}
+	for _, name := range slices.Sorted(maps.Keys(u.Claims)) {
+		rows = append(rows, [2]string{"claim " + name, string(u.Claims[name])})
+	}
+	return p.object(u, rows...)
 }
 
 // readPassword takes the password from standard input, asks for it on a terminal, or makes one up, which it says.
@@ -71,6 +82,7 @@ func userCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "create NAME", Short: "Create a user", Args: cobra.ExactArgs(1)}
 	cmd.Flags().BoolVar(&admin, "admin", false, "may be granted the scope signet:admin")
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input; else it is asked for on a terminal, or made up and printed")
+	profile := addProfile(cmd)
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
@@ -78,7 +90,15 @@ func userCreateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			u, err := a.users.Create(ctx, args[0], password, admin, cliOrigin())
+			members, err := profile.members(cmd, users.Profile{})
+			if err != nil {
+				return err
+			}
+			known, err := users.Profile{}.With(members)
+			if err != nil {
+				return err
+			}
+			u, err := a.users.Create(ctx, args[0], password, admin, known, cliOrigin())
 			if err != nil {
 				return err
 			}

@@ -54,7 +54,12 @@ func notFound(description string) error {
 // fail answers with the error. What is none of these is the same for every endpoint.
 func fail(c *gin.Context, err error) {
 	var field *clients.FieldError
+	var member *users.ProfileError
 	switch {
+	case errors.As(err, &member):
+		err = bad(member.Member, member.Problem)
+	case errors.Is(err, users.ErrEmailTaken):
+		err = badRequest(err.Error())
 	case errors.As(err, &field):
 		err = &oauth.Error{Status: http.StatusBadRequest, Code: "invalid_client_metadata", Description: field.Error()}
 	case errors.Is(err, clients.ErrExists):

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
+	"reflect"
 
 	"github.com/google/uuid"
 
@@ -21,12 +23,40 @@ func (s *Server) user(c *call) (users.User, error) {
 	return u, err
 }
 
+// profileBody are the members of a user's profile in a body. Those that are left out are nil; null removes one.
+type profileBody struct {
+	Name                json.RawMessage `json:"name"`
+	GivenName           json.RawMessage `json:"given_name"`
+	FamilyName          json.RawMessage `json:"family_name"`
+	Picture             json.RawMessage `json:"picture"`
+	Locale              json.RawMessage `json:"locale"`
+	Zoneinfo            json.RawMessage `json:"zoneinfo"`
+	Email               json.RawMessage `json:"email"`
+	EmailVerified       json.RawMessage `json:"email_verified"`
+	PhoneNumber         json.RawMessage `json:"phone_number"`
+	PhoneNumberVerified json.RawMessage `json:"phone_number_verified"`
+	Groups              json.RawMessage `json:"groups"`
+	Claims              json.RawMessage `json:"claims"`
+}
+
+func (b *profileBody) members() map[string]json.RawMessage {
+	members := map[string]json.RawMessage{}
+	v := reflect.ValueOf(*b)
+	for i := range v.NumField() {
+		if value := v.Field(i).Bytes(); value != nil {
+			members[v.Type().Field(i).Tag.Get("json")] = value
+		}
+	}
+	return members
+}
+
 // createUser answers POST /admin/users.
 func (s *Server) createUser(c *call) (reply, error) {
 	var given struct {
 		Username *string `json:"username"`
 		Password *string `json:"password"`
 		Admin    bool    `json:"admin"`
+		profileBody
 	}
 	if err := c.decode(&given); err != nil {
 		return reply{}, err
@@ -37,7 +67,11 @@ func (s *Server) createUser(c *call) (reply, error) {
 	case given.Password == nil:
 		return reply{}, bad("password", "is missing")
 	}
-	created, err := s.users.Create(c.Request.Context(), *given.Username, *given.Password, given.Admin, c.origin)
+	profile, err := users.Profile{}.With(given.members())
+	if err != nil {
+		return reply{}, err
+	}
+	created, err := s.users.Create(c.Request.Context(), *given.Username, *given.Password, given.Admin, profile, c.origin)
 	return reply{http.StatusCreated, created}, err
 }
 
@@ -63,6 +97,7 @@ func (s *Server) changeUser(c *call) (reply, error) {
 		Password *string `json:"password"`
 		Disabled *bool   `json:"disabled"`
 		Admin    *bool   `json:"admin"`
+		profileBody
 	}
 	if err := c.decode(&given); err != nil {
 		return reply{}, err
@@ -71,7 +106,9 @@ func (s *Server) changeUser(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	u, err = s.users.Update(c.Request.Context(), u.ID, users.Change{Password: given.Password, Disabled: given.Disabled, Admin: given.Admin}, c.origin)
+	u, err = s.users.Update(c.Request.Context(), u.ID, users.Change{
+		Password: given.Password, Disabled: given.Disabled, Admin: given.Admin, Profile: given.members(),
+	}, c.origin)
 	return ok(u), err
 }
 

@@ -70,7 +70,7 @@ func (s *Console) createUser(v *visit) error {
 	if made {
 		password = users.NewPassword()
 	}
-	u, err := s.Users.Create(v.ctx(), f.Username, password, f.Admin, v.origin())
+	u, err := s.Users.Create(v.ctx(), f.Username, password, f.Admin, users.Profile{}, v.origin())
 	if f.Problems = blame(err); f.Problems != nil {
 		return s.showNewUser(v, http.StatusUnprocessableEntity, f)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"signet/audit"
 	"signet/logins"
+	"signet/tokens"
 )
 
 // liveLogin is the one decision about a login l, given the row u: it has not ended.
@@ -118,6 +119,8 @@ func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 			LIMIT @batch FOR UPDATE SKIP LOCKED)`,
 		`DELETE FROM authorization_codes WHERE session_id IN (
 			SELECT session_id FROM authorization_codes WHERE expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`,
+		`DELETE FROM logout_notices WHERE (login_id, client_id) IN (
+			SELECT login_id, client_id FROM logout_notices WHERE created_at <= now() - interval '1 day' LIMIT @batch FOR UPDATE SKIP LOCKED)`,
 		`DELETE FROM consents WHERE (user_id, client_id) IN (SELECT k.user_id, k.client_id FROM consents k
 			WHERE NOT EXISTS (SELECT FROM users u WHERE u.id = k.user_id) OR NOT EXISTS (SELECT FROM clients c WHERE c.id = k.client_id)
 			LIMIT @batch FOR UPDATE SKIP LOCKED)`,
@@ -128,4 +131,25 @@ func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 		}
 	}
 	return total, nil
+}
+
+// DueNotices implements tokens.Store. The next attempt is put down before this one is made.
+func (s *Store) DueNotices(ctx context.Context, limit int) ([]tokens.Notice, error) {
+	return many(ctx, s, func(row pgx.CollectableRow) (n tokens.Notice, err error) {
+		err = row.Scan(&n.ClientID, &n.UserID, &n.LoginID, &n.Attempts, &n.Now)
+		return n, err
+	}, `UPDATE logout_notices n SET attempts = n.attempts + 1,
+			due_at = now() + least(@longest::interval, @first::interval * power(2, least(n.attempts, 20)))
+		FROM (SELECT login_id, client_id FROM logout_notices WHERE due_at <= now() AND created_at > now() - @ttl::interval
+			ORDER BY due_at LIMIT @limit FOR UPDATE SKIP LOCKED) due
+		WHERE n.login_id = due.login_id AND n.client_id = due.client_id
+		RETURNING n.client_id, n.user_id::text, n.login_id::text, n.attempts, now()`,
+		pgx.NamedArgs{"limit": limit, "ttl": tokens.NoticeTTL, "first": tokens.NoticePause(1), "longest": tokens.NoticePause(1 << 10)})
+}
+
+// DeleteNotice implements tokens.Store.
+func (s *Store) DeleteNotice(ctx context.Context, n tokens.Notice) error {
+	_, err := s.exec(ctx, `DELETE FROM logout_notices WHERE login_id = @login AND client_id = @client`,
+		pgx.NamedArgs{"login": n.LoginID, "client": n.ClientID})
+	return err
 }

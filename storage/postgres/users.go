@@ -51,7 +51,9 @@ func (s *Store) Users(ctx context.Context, f users.Filter) ([]users.User, error)
 }
 
 var createUser = recording(`
-	INSERT INTO users (id, username, canonical, password_hash, admin) VALUES (@id, @username, @canonical, @hash, @admin)
+	INSERT INTO users (id, username, canonical, password_hash, admin, profile, verified_email)
+	VALUES (@id, @username, @canonical, @hash, @admin,
+		CASE WHEN @profile::jsonb = '{}' THEN @profile ELSE @profile || jsonb_build_object('updated_at', now()) END, nullif(@verified_email, ''))
 	RETURNING *`, userColumns)
 
 // CreateUser implements users.Store.
@@ -59,14 +61,18 @@ func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, 
 	created, err := run(ctx, s, false, func(ctx context.Context) (users.User, error) {
 		rows, err := s.pool.Query(ctx, createUser, with(e, pgx.NamedArgs{
 			"id": u.ID, "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin,
+			"profile": u.Stored(), "verified_email": u.VerifiedEmail(),
 		}))
 		if err != nil {
 			return users.User{}, err
 		}
 		return pgx.CollectExactlyOneRow(rows, readUser)
 	})
-	if violates(err, "users_canonical_key") {
+	switch {
+	case violates(err, "users_canonical_key"):
 		err = users.ErrExists
+	case violates(err, "users_verified_email_key"):
+		err = users.ErrEmailTaken
 	}
 	return created, err
 }
@@ -84,7 +90,7 @@ var changeUser = `WITH changed AS (
 			admin = coalesce(@admin, admin),
 			profile = CASE WHEN @profile::jsonb IS NULL THEN profile ELSE @profile || jsonb_build_object('updated_at', now()) END,
 			verified_email = CASE WHEN @profile::jsonb IS NULL THEN verified_email ELSE nullif(@verified_email, '') END,
-			epoch = epoch + CASE WHEN @end OR @hash IS NOT NULL OR @disabled THEN 1 ELSE 0 END
+			epoch = epoch + CASE WHEN @raised THEN 1 ELSE 0 END
 		WHERE id = @id AND (@epoch::bigint IS NULL OR epoch = @epoch) AND (@profile::jsonb IS NULL OR profile - 'updated_at' = @old_profile::jsonb) RETURNING *
 	), kept AS (
 		UPDATE sessions s SET user_epoch = u.epoch FROM changed u
@@ -95,11 +101,12 @@ var changeUser = `WITH changed AS (
 	), told AS (` + tellAll + `), event AS (` + insertEvents + ` FROM changed, ` + allEvents + ` ON CONFLICT (id) DO NOTHING)
 	SELECT ` + userColumns + ` FROM changed`
 
-// tellAll puts down to be told every client that wants to hear of the end of a login that ends with the epoch of its changed user.
+// tellAll puts down to be told every client that wants to hear of the end of a login that ends with its changed user's epoch, if that
+// was raised.
 const tellAll = `
 	INSERT INTO logout_notices (login_id, client_id, user_id)
 	SELECT DISTINCT s.login_id, c.id, s.user_id FROM changed u
-	JOIN logins l ON l.user_id = u.id AND l.user_epoch < u.epoch AND l.ended_at IS NULL AND l.expires_at > now()
+	JOIN logins l ON @raised AND l.user_id = u.id AND l.user_epoch = u.epoch - 1 AND l.ended_at IS NULL AND l.expires_at > now()
 	JOIN sessions s ON s.login_id = l.id AND s.revoked_at IS NULL AND s.expires_at > now() AND s.id IS DISTINCT FROM @except::uuid
 	JOIN clients c ON c.id = s.client_id AND c.epoch = s.client_epoch AND NOT c.disabled AND coalesce(c.details->>'backchannel_logout_uri', '') <> ''
 	ON CONFLICT DO NOTHING`
@@ -107,9 +114,9 @@ const tellAll = `
 // ChangeUser implements users.Store.
 func (s *Store) ChangeUser(ctx context.Context, id string, ch users.Changes, events []audit.Event) (users.User, error) {
 	args := withAll(events, pgx.NamedArgs{
-		"id": id, "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin, "end": ch.EndSessions,
+		"id": id, "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin,
 		"except": pgtype.Text{String: ch.Except, Valid: ch.Except != ""}, "epoch": ch.Epoch,
-		"profile": nil, "old_profile": nil, "verified_email": "",
+		"profile": nil, "old_profile": nil, "verified_email": "", "raised": ch.RaisesEpoch(),
 	})
 	if ch.Profile != nil {
 		args["profile"], args["old_profile"], args["verified_email"] = ch.Profile.Stored(), ch.OldProfile.Stored(), ch.Profile.VerifiedEmail()
@@ -143,7 +150,7 @@ const deleteUser = `WITH changed AS (DELETE FROM users WHERE id = @id RETURNING 
 
 // DeleteUser implements users.Store.
 func (s *Store) DeleteUser(ctx context.Context, id string, e audit.Event) error {
-	n, err := s.exec(ctx, deleteUser, with(e, pgx.NamedArgs{"id": id, "except": nil}))
+	n, err := s.exec(ctx, deleteUser, with(e, pgx.NamedArgs{"id": id, "except": nil, "raised": true}))
 	if err == nil && n == 0 {
 		err = users.ErrNotFound
 	}

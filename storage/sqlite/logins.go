@@ -8,6 +8,7 @@ import (
 
 	"signet/audit"
 	"signet/logins"
+	"signet/tokens"
 )
 
 // liveLogin is the one decision about a login l, given the row u: it has not ended.
@@ -124,6 +125,8 @@ func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 			WHERE l.ended_at IS NOT NULL OR l.expires_at <= @now
 				OR NOT EXISTS (SELECT 1 FROM users u WHERE u.id = l.user_id AND u.epoch = l.user_epoch) LIMIT @batch)`,
 		`DELETE FROM authorization_codes WHERE session_id IN (SELECT session_id FROM authorization_codes WHERE expires_at <= @now LIMIT @batch)`,
+		`DELETE FROM logout_notices WHERE (login_id, client_id) IN (
+			SELECT login_id, client_id FROM logout_notices WHERE created_at <= @now - 86400000000 LIMIT @batch)`,
 		`DELETE FROM consents WHERE (user_id, client_id) IN (SELECT k.user_id, k.client_id FROM consents k
 			WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.id = k.user_id) OR NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = k.client_id)
 			LIMIT @batch)`,
@@ -134,4 +137,41 @@ func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 		}
 	}
 	return total, nil
+}
+
+// DueNotices implements tokens.Store. The next attempt is put down before this one is made.
+func (s *Store) DueNotices(ctx context.Context, limit int) (due []tokens.Notice, err error) {
+	a := func() args { return args{"limit": limit, "ttl": tokens.NoticeTTL.Microseconds()} }
+	const isDue = `due_at <= @now AND created_at > @now - @ttl`
+	// Mostly there is nothing to do, and the write lock need not be taken to see it.
+	if n, _, err := first(many(ctx, s, readInt, `SELECT count(*) FROM logout_notices WHERE `+isDue, a())); err != nil || n == 0 {
+		return nil, err
+	}
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		query := a()
+		query["now"] = t.now
+		rows, err := t.QueryContext(ctx, `SELECT client_id, user_id, login_id, attempts + 1, @now FROM logout_notices WHERE `+isDue+`
+			ORDER BY due_at LIMIT @limit`, query.list()...)
+		due, err = collect(rows, err, func(row *sql.Rows) (n tokens.Notice, err error) {
+			err = row.Scan(&n.ClientID, &n.UserID, &n.LoginID, &n.Attempts, moment{&n.Now})
+			return n, err
+		})
+		if err != nil {
+			return err
+		}
+		for _, n := range due {
+			if err := t.exec(ctx, `UPDATE logout_notices SET attempts = @attempts, due_at = @now + @pause WHERE login_id = @login AND client_id = @client`,
+				args{"attempts": n.Attempts, "pause": tokens.NoticePause(n.Attempts).Microseconds(), "login": n.LoginID, "client": n.ClientID}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return due, err
+}
+
+// DeleteNotice implements tokens.Store.
+func (s *Store) DeleteNotice(ctx context.Context, n tokens.Notice) error {
+	_, err := s.exec(ctx, `DELETE FROM logout_notices WHERE login_id = @login AND client_id = @client`, args{"login": n.LoginID, "client": n.ClientID})
+	return err
 }

@@ -36,13 +36,23 @@ func (s *Store) Users(ctx context.Context, f users.Filter) ([]users.User, error)
 		args{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
+// stampOfNow is the time as profiles hold it.
+const stampOfNow = `strftime('%Y-%m-%dT%H:%M:%fZ', @now / 1e6, 'unixepoch')`
+
 // CreateUser implements users.Store.
 func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, e audit.Event) (users.User, error) {
 	created, made, err := change(ctx, s, readUser, `
-		INSERT INTO users (id, username, canonical, password_hash, admin, created_at)
-		VALUES (@id, @username, @canonical, @hash, @admin, @now)
+		INSERT INTO users (id, username, canonical, password_hash, admin, created_at, profile, verified_email)
+		VALUES (@id, @username, @canonical, @hash, @admin, @now,
+			CASE WHEN @profile = '{}' THEN '{}' ELSE json_set(@profile, '$.updated_at', `+stampOfNow+`) END, nullif(@verified_email, ''))
 		ON CONFLICT (canonical) DO NOTHING RETURNING `+userColumns,
-		args{"id": id(u.ID), "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin}, e)
+		args{
+			"id": id(u.ID), "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin,
+			"profile": u.Stored(), "verified_email": u.VerifiedEmail(),
+		}, e)
+	if unique(err) {
+		err = users.ErrEmailTaken
+	}
 	if err == nil && !made {
 		err = users.ErrExists
 	}
@@ -55,10 +65,10 @@ func (s *Store) ChangeUser(ctx context.Context, userID string, ch users.Changes,
 		var found bool
 		u, found, err = oneIn(ctx, t, readUser, `
 			UPDATE users SET password_hash = coalesce(@hash, password_hash), disabled = coalesce(@disabled, disabled),
-				admin = coalesce(@admin, admin), epoch = epoch + CASE WHEN @end OR @hash IS NOT NULL OR @disabled THEN 1 ELSE 0 END
+				admin = coalesce(@admin, admin), epoch = epoch + CASE WHEN @raised THEN 1 ELSE 0 END
 			WHERE id = @id AND (@epoch IS NULL OR epoch = @epoch) RETURNING `+userColumns,
 			args{
-				"id": id(userID), "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin, "end": ch.EndSessions,
+				"id": id(userID), "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin, "raised": ch.RaisesEpoch(),
 				"epoch": ch.Epoch,
 			})
 		if err == nil && !found {
@@ -67,7 +77,7 @@ func (s *Store) ChangeUser(ctx context.Context, userID string, ch users.Changes,
 		if err == nil && ch.Profile != nil {
 			u, err = changeProfile(ctx, t, u.ID, ch)
 		}
-		if err == nil {
+		if err == nil && ch.RaisesEpoch() {
 			err = tellAll(ctx, t, u.ID, u.Epoch, ch.Except)
 		}
 		if err == nil {
@@ -95,7 +105,7 @@ func (s *Store) ChangeUser(ctx context.Context, userID string, ch users.Changes,
 // changeProfile puts a profile in the place of another one.
 func changeProfile(ctx context.Context, t tx, userID string, ch users.Changes) (users.User, error) {
 	u, found, err := oneIn(ctx, t, readUser, `
-		UPDATE users SET profile = json_set(@profile, '$.updated_at', strftime('%Y-%m-%dT%H:%M:%fZ', @now / 1e6, 'unixepoch')),
+		UPDATE users SET profile = json_set(@profile, '$.updated_at', `+stampOfNow+`),
 			verified_email = nullif(@verified_email, '')
 		WHERE id = @id AND json_remove(profile, '$.updated_at') = json(@old_profile) RETURNING `+userColumns,
 		args{
@@ -117,7 +127,7 @@ func tellAll(ctx context.Context, t tx, userID string, epoch int64, except strin
 		SELECT DISTINCT s.login_id, c.id, s.user_id, @now, @now FROM logins l
 		JOIN sessions s ON s.login_id = l.id AND s.revoked_at IS NULL AND s.expires_at > @now AND s.id <> @except
 		JOIN clients c ON c.id = s.client_id AND c.epoch = s.client_epoch AND NOT c.disabled AND coalesce(c.details->>'backchannel_logout_uri', '') <> ''
-		WHERE l.user_id = @user AND l.user_epoch < @epoch AND l.ended_at IS NULL AND l.expires_at > @now
+		WHERE l.user_id = @user AND l.user_epoch = @epoch - 1 AND l.ended_at IS NULL AND l.expires_at > @now
 		ON CONFLICT DO NOTHING`, args{"user": userID, "epoch": epoch, "except": id(except)})
 }
 

@@ -1,0 +1,148 @@
+// Package fetch is the one HTTP client for addresses that clients name: it goes where the operator would let anybody send it, and
+// nowhere else.
+//
+// An address is judged in the dialer, after its name was resolved, and each one again: a name that resolves to another address the
+// second time gets nowhere.
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	timeout   = 5 * time.Second // of a call as a whole
+	maxHeader = 64 << 10        // bytes
+	maxBody   = 64 << 10        // bytes
+)
+
+// Policy is which addresses may be called besides those of the internet, and without TLS (SIGNET_FETCH_ALLOW).
+type Policy []netip.Prefix
+
+// special are the ranges that are not the internet's, but for those that netip knows (RFC 6890 and its registries).
+var special = prefixes("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24",
+	"203.0.113.0/24", "240.0.0.0/4", "::/96", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10")
+
+// translated are the ranges whose addresses stand for one of IPv4, in their last four bytes (RFC 6052).
+var translated = prefixes("64:ff9b::/96", "64:ff9b:1::/48")
+
+func prefixes(list ...string) []netip.Prefix {
+	parsed := make([]netip.Prefix, len(list))
+	for i, s := range list {
+		parsed[i] = netip.MustParsePrefix(s)
+	}
+	return parsed
+}
+
+func contains(list []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// Named tells whether the policy names the address.
+func (p Policy) Named(addr netip.Addr) bool { return contains(p, addr.WithZone("").Unmap()) }
+
+// Permits tells whether the address may be called: it is one of the internet, or the policy names it.
+func (p Policy) Permits(addr netip.Addr) bool {
+	if p.Named(addr) {
+		return true
+	}
+	addr = addr.WithZone("").Unmap()
+	if contains(translated, addr) {
+		b := addr.As16()
+		return p.Permits(netip.AddrFrom4([4]byte(b[12:])))
+	}
+	return addr.IsGlobalUnicast() && !addr.IsPrivate() && !contains(special, addr)
+}
+
+// AllowsHTTP tells whether a client may name an address at that host without TLS: one that the policy names, or localhost where it
+// names loopback. A name is judged once more when it is called.
+func (p Policy) AllowsHTTP(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return p.Named(addr)
+	}
+	return host == "localhost" && (p.Named(netip.MustParseAddr("127.0.0.1")) || p.Named(netip.IPv6Loopback()))
+}
+
+// Errors of a call, besides those of the network.
+var (
+	ErrForbidden = errors.New("the address is not one of the internet, and SIGNET_FETCH_ALLOW does not name it")
+	ErrRedirect  = errors.New("it answered with a redirect, which is not followed")
+)
+
+// Client calls addresses that clients name.
+type Client struct {
+	tls, plain *http.Client
+	agent      string
+}
+
+// New returns a client that keeps to the policy and calls itself Signet of that version.
+func New(p Policy, version string) *Client {
+	return &Client{
+		tls: newClient(p.Permits), plain: newClient(p.Named),
+		agent: strings.TrimSuffix("Signet/"+version, "/"),
+	}
+}
+
+func newClient(permits func(netip.Addr) bool) *http.Client {
+	dialer := &net.Dialer{Timeout: timeout, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil || !permits(to.Addr()) {
+			return ErrForbidden
+		}
+		return nil
+	}}
+	return &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{ // without a proxy: that would do the dialling
+			DialContext: dialer.DialContext, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+			DisableCompression: true, MaxResponseHeaderBytes: maxHeader, MaxIdleConns: 16, MaxConnsPerHost: 4, IdleConnTimeout: 30 * time.Second,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// PostForm posts a form and returns the status of the answer. Its body is read up to a bound and dropped.
+func (c *Client) PostForm(ctx context.Context, address string, form url.Values) (status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("User-Agent", c.agent)
+	client := c.tls
+	switch {
+	case req.URL.User != nil:
+		return 0, errors.New("the address names a user")
+	case req.URL.Scheme == "http":
+		client = c.plain
+	case req.URL.Scheme != "https":
+		return 0, fmt.Errorf("%q is not called", req.URL.Scheme)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	_, _ = io.CopyN(io.Discard, res.Body, maxBody) // a short one lets the connection be used again
+	if res.StatusCode >= 300 && res.StatusCode < 400 {
+		return res.StatusCode, ErrRedirect
+	}
+	return res.StatusCode, nil
+}
+
+// Close ends idle connections.
+func (c *Client) Close() {
+	c.tls.CloseIdleConnections()
+	c.plain.CloseIdleConnections()
+}

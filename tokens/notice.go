@@ -1,0 +1,120 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"signet/clients"
+)
+
+// Notice is a client that is still to be told that a login has ended (OpenID Connect Back-Channel Logout 1.0).
+type Notice struct {
+	ClientID string
+	UserID   string
+	LoginID  string
+	Attempts int // with this one
+	Now      time.Time
+}
+
+const (
+	// NoticeTTL is for how long a client is tried to be told.
+	NoticeTTL = 24 * time.Hour
+	// firstPause is how long after the first attempt the second one is made; each pause is twice the one before, up to longestPause.
+	// It is longer than an attempt may take, so that no two replicas make the same one.
+	firstPause, longestPause = 10 * time.Second, time.Hour
+
+	noticeInterval = time.Second
+	noticeBatch    = 16
+)
+
+// NoticePause is how long after an attempt the next one is made.
+func NoticePause(attempts int) time.Duration {
+	pause := firstPause
+	for range attempts - 1 {
+		if pause *= 2; pause >= longestPause {
+			return longestPause
+		}
+	}
+	return pause
+}
+
+// Poster posts a form, and returns the status of the answer.
+type Poster interface {
+	PostForm(ctx context.Context, address string, form url.Values) (status int, err error)
+}
+
+// TellOfLogouts tells clients that logins have ended, until ctx ends. What is to be told is in the database, so that it outlives this
+// process, and of all replicas one at a time tells it.
+func (s *Service) TellOfLogouts(ctx context.Context, known *clients.Service, p Poster) {
+	tick := time.NewTicker(noticeInterval)
+	defer tick.Stop()
+	for {
+		if err := s.TellDue(ctx, known, p); err != nil && ctx.Err() == nil {
+			s.log.DebugContext(ctx, "cannot look whom to tell of log-outs", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// TellDue makes the attempts that are due.
+func (s *Service) TellDue(ctx context.Context, known *clients.Service, p Poster) error {
+	for {
+		due, err := s.store.DueNotices(ctx, noticeBatch)
+		if err != nil || len(due) == 0 {
+			return err
+		}
+		var telling sync.WaitGroup
+		for _, n := range due {
+			telling.Go(func() {
+				if s.tell(ctx, known, p, n) {
+					if err := s.store.DeleteNotice(context.WithoutCancel(ctx), n); err != nil {
+						s.log.DebugContext(ctx, "cannot forget a log-out that was told", "error", err)
+					}
+				}
+			})
+		}
+		telling.Wait()
+		if len(due) < noticeBatch || ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// tell makes an attempt and returns whether there is no use in another one. Each has a token of its own: they are short-lived.
+func (s *Service) tell(ctx context.Context, known *clients.Service, p Poster, n Notice) (done bool) {
+	log := s.log.With(slog.String("client_id", n.ClientID), slog.String("session_id", n.LoginID), slog.Int("attempt", n.Attempts))
+	c, err := known.Get(ctx, n.ClientID)
+	if errors.Is(err, clients.ErrNotFound) || err == nil && (c.Disabled || c.BackchannelLogoutURI == "") {
+		return true
+	}
+	var token string
+	if err == nil {
+		token, err = s.LogoutToken(ctx, &c, n.UserID, n.LoginID, n.Now)
+	}
+	status := 0
+	if err == nil {
+		status, err = p.PostForm(ctx, c.BackchannelLogoutURI, url.Values{"logout_token": {token}})
+	}
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case err == nil && status < http.StatusBadRequest:
+		log.InfoContext(ctx, "told of a log-out")
+		return true
+	case err == nil && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests && (status < http.StatusInternalServerError || status == http.StatusNotImplemented):
+		log.WarnContext(ctx, "a client did not take a log-out", "status", status)
+		return true
+	default:
+		log.WarnContext(ctx, "a client could not be told of a log-out; trying again", "status", status, "error", err, "pause", NoticePause(n.Attempts).String())
+		return false
+	}
+}
