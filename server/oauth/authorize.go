@@ -363,7 +363,7 @@ var (
 // a code.
 func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizations.Request, st standing) {
 	ctx := c.Request.Context()
-	silent, ok := r.Asks(authorizations.PromptNone), true
+	silent := r.Asks(authorizations.PromptNone)
 	for range 3 { // until nothing has changed between two looks
 		l, allowed, known, err := s.visitor(c, client)
 		if err != nil {
@@ -411,9 +411,11 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 			s.fail(c, r, err)
 			return
 		}
-		if client, ok = s.resume(c, r); !ok {
+		changed, ok := s.resume(c, r)
+		if !ok {
 			return
 		}
+		client = changed
 	}
 	s.fail(c, r, authorizations.ErrChanged)
 }
