@@ -20,7 +20,7 @@ func (c *Client) img() string {
 }
 
 // Shown tells whether a URI is one that may be shown: an http or https one.
-func (c *Client) Shown(uri string) bool { return origin(uri) != "" }
+func (c Client) Shown(uri string) bool { return origin(uri) != "" }
 
 // Problem is why a login did not go through.
 type Problem string
