@@ -136,7 +136,7 @@ func TestChallenge(t *testing.T) {
 func TestParseClaims(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Claims{
-		`{}`: {}, `{"userinfo":null,"other":1}`: {}, ` {"userinfo":{"name":null,"email":{"essential":true}}}`: {UserInfo: []string{"email", "name"}},
+		`{}`: {}, `{"userinfo":null,"other":1}`: {}, `{"userinfo":{"name":null,"email":{"essential":true}}}`: {UserInfo: []string{"email", "name"}},
 		`{"id_token":{"auth_time":{"essential":true},"acr":{"values":["1","2"]},"sub":{"value":"x"}}}`: {IDToken: []string{"acr", "auth_time"}, Subject: "x"},
 		`{"id_token":{"sub":{"values":["x"]}},"userinfo":{"sub":{"value":"x"}}}`:                       {Subject: "x"},
 	} {
