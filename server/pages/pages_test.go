@@ -85,7 +85,7 @@ func TestCatalogsAreComplete(t *testing.T) {
 }
 
 // show renders a page for somebody with that Accept-Language.
-func show(t testing.TB, p *pages.Pages, language string, write func(c *gin.Context)) *httptest.ResponseRecorder {
+func show(t testing.TB, language string, write func(c *gin.Context)) *httptest.ResponseRecorder {
 	t.Helper()
 	gin.SetMode(gin.ReleaseMode)
 	w := httptest.NewRecorder()
@@ -158,15 +158,15 @@ func TestPages(t *testing.T) {
 	check(t, err)
 	for name, harmless := range views(p, "x") {
 		for _, language := range p.Languages() {
-			w := show(t, p, language, harmless)
+			w := show(t, language, harmless)
 			body := w.Body.String()
 			if w.Header().Get("Content-Language") != language || strings.Contains(body, "{") || !strings.Contains(body, "<h1>") || strings.Contains(body, "<h1></h1>") {
 				t.Errorf("%s in %s: %s", name, language, body)
 			}
 		}
-		want := shape(t, show(t, p, "en", harmless).Body.String())
+		want := shape(t, show(t, "en", harmless).Body.String())
 		for _, evil := range []string{`"><script>alert(1)</script>`, `' onmouseover='x`, `</title><img src=x onerror=x>`, "{{.}}", "{client}", "<!--", "javascript:x"} {
-			if got := shape(t, show(t, p, "en", views(p, evil)[name]).Body.String()); !slices.Equal(got, want) {
+			if got := shape(t, show(t, "en", views(p, evil)[name]).Body.String()); !slices.Equal(got, want) {
 				t.Errorf("%s with %q:\n%q\n%q", name, evil, got, want)
 			}
 		}
@@ -178,7 +178,7 @@ func FuzzPages(f *testing.F) {
 	check(f, err)
 	want := map[string][]string{}
 	for name, v := range views(p, "x") {
-		want[name] = shape(f, show(f, p, "en", v).Body.String())
+		want[name] = shape(f, show(f, "en", v).Body.String())
 	}
 	f.Add(`"><b>`)
 	f.Fuzz(func(t *testing.T, text string) {
@@ -186,7 +186,7 @@ func FuzzPages(f *testing.F) {
 			return
 		}
 		for name, v := range views(p, text) {
-			got := shape(t, show(t, p, "en", v).Body.String())
+			got := shape(t, show(t, "en", v).Body.String())
 			if name != "login" && name != "again" && name != "consent" && name != "native" && name != "account" && !slices.Equal(got, want[name]) {
 				t.Errorf("%s with %q: %q, want %q", name, text, got, want[name])
 			}
@@ -207,7 +207,7 @@ func TestBrand(t *testing.T) {
 	check(t, err)
 	r := gin.New()
 	p.Routes(r)
-	body := show(t, p, "en", func(c *gin.Context) { p.LoggedOut(c, nil) }).Body.String()
+	body := show(t, "en", func(c *gin.Context) { p.LoggedOut(c, nil) }).Body.String()
 	if !strings.Contains(body, "Corner &amp; Co") {
 		t.Error(body)
 	}
