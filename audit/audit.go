@@ -55,6 +55,7 @@ const (
 
 	KeyCreated Type = "key.created"
 	KeyRotated Type = "key.rotated"
+	KeyRevoked Type = "key.revoked"
 
 	ServiceInterrupted Type = "service.interrupted" // the database, or every replica, was away
 )
@@ -67,7 +68,7 @@ var Types = []Type{
 	RefreshTokenReused, RefreshTokenRetriedElsewhere, RefreshTokenCaughtUp, AccessTokenRevoked,
 	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated, ScopeUpdated, ScopeDeleted,
 	UserCreated, UserUpdated, UserDeleted, UserDisabled, UserEnabled, UserPasswordChanged, UserLoggedOut,
-	KeyCreated, KeyRotated, ServiceInterrupted,
+	KeyCreated, KeyRotated, KeyRevoked, ServiceInterrupted,
 }
 
 // Event is one entry of the record. Members without a value are left out of its JSON.

@@ -25,6 +25,9 @@ type Store interface {
 	// new, and publishes next, if not nil, in place of any other next key of that algorithm. It changes nothing and returns false
 	// unless the current key is the one named from ("": there is none), so that of many who try at once one succeeds.
 	AdvanceSigningKeys(ctx context.Context, from string, current Key, next *Key, e audit.Event) (bool, error)
+	// RevokeSigningKey deletes a key that is not current, publishes next, if not nil, where the algorithm has no next key then, and
+	// returns false, changing nothing, if there is no such key.
+	RevokeSigningKey(ctx context.Context, id string, next *Key, e audit.Event) (bool, error)
 	// RetireSigningKeys retires the current key of an algorithm that is not in use any more, and drops the next one.
 	RetireSigningKeys(ctx context.Context, algorithm Algorithm) error
 	// ResealSigningKey replaces the sealed private key of k's row.
@@ -55,6 +58,9 @@ const (
 
 // ErrNotRotatable says that the current key is not one that is rotated.
 var ErrNotRotatable = errors.New("HS256 has no key to rotate: change SIGNET_SIGNING_SECRET and restart the server")
+
+// ErrNoKey says that there is no key with that id.
+var ErrNoKey = errors.New("no such signing key")
 
 // ErrNotLoaded says that the signing keys could not be read from the database yet.
 var ErrNotLoaded = errors.New("the signing keys are not loaded yet")
@@ -342,6 +348,49 @@ func (s *Service) rotate(ctx context.Context, rows []Key, current Key, o audit.O
 	ok, err := s.store.AdvanceSigningKeys(ctx, current.ID, promoted, fresh, e)
 	if err == nil && ok {
 		e.Log(ctx, s.log)
+	}
+	return err
+}
+
+// Revoke takes a key out of use for good, such as one that has leaked: no token that it signed is good any more, on any replica
+// once that has looked for keys. Where it is the current key the next one takes its place; where it is the next one, a new one does.
+// It returns ErrNoKey, or ErrNotRotatable for the HS256 secret that is in use.
+func (s *Service) Revoke(ctx context.Context, kid string, o audit.Origin) error {
+	rows, _, err := s.store.SigningKeys(ctx, s.KeepForHints())
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(rows, func(k Key) bool { return k.ID == kid })
+	if i < 0 {
+		return ErrNoKey
+	}
+	k := rows[i]
+	var next *Key
+	switch {
+	case k.Algorithm == HS256 && k.State() == Current:
+		return ErrNotRotatable
+	case k.State() == Current:
+		err = s.rotate(ctx, rows, k, o)
+	case k.State() == Next:
+		var fresh Key
+		fresh, err = generate(k.Algorithm, s.sealer)
+		next = &fresh
+	}
+	if err != nil {
+		return err
+	}
+	e := audit.New(audit.KeyRevoked, o)
+	e.Detail = fmt.Sprintf("%s key %s", k.Algorithm, k.ID)
+	ok, err := s.store.RevokeSigningKey(ctx, kid, next, e)
+	if err == nil && !ok {
+		err = ErrNoKey
+	}
+	if err != nil {
+		return err
+	}
+	e.Log(ctx, s.log)
+	if s.Loaded() { // on the command line nothing is
+		_, _, err = s.reload(ctx)
 	}
 	return err
 }

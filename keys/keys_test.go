@@ -196,6 +196,10 @@ func (m *memory) SigningKeys(_ context.Context, keep time.Duration) ([]Key, time
 	return rows, now, m.err
 }
 
+func (m *memory) RevokeSigningKey(context.Context, string, *Key, audit.Event) (bool, error) {
+	panic("tested on the databases")
+}
+
 func (m *memory) AdvanceSigningKeys(_ context.Context, from string, current Key, next *Key, _ audit.Event) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -191,6 +191,56 @@ func TestRotateAtOnce(t *testing.T) {
 	})
 }
 
+// What a revoked key has signed is dead, on the other replicas once they look; something takes its place, whatever state it was in.
+func TestRevoke(t *testing.T) {
+	t.Parallel()
+	storagetest.Each(t, func(t *testing.T, b *storagetest.Backend) {
+		s := server{keys.NewSecret(), keys.EdDSA, ""}
+		one, two := s.mustStart(t, b), s.mustStart(t, b)
+		_, err := one.Rotate(t.Context(), audit.Origin{})
+		check(t, err)
+		for _, state := range []keys.State{keys.Retired, keys.Next, keys.Current} {
+			before, signed := states(t, one), token(t, one)
+			kid := before[state][0]
+			check(t, one.Revoke(t.Context(), kid, audit.Origin{Actor: "ann"}))
+			after := states(t, one)
+			if len(after[keys.Current]) != 1 || len(after[keys.Next]) != 1 || slices.Contains(slices.Concat(after[keys.Current], after[keys.Next], after[keys.Retired]), kid) {
+				t.Errorf("after the %s key was revoked: %v; before: %v", state, after, before)
+			}
+			check(t, two.Load(t.Context()))
+			for _, k := range []*keys.Service{one, two} {
+				if valid(t, k, signed) != (state != keys.Current) || k.Holds(kid) || slices.Contains(published(t, k), kid) || !valid(t, k, token(t, one)) {
+					t.Errorf("the %s key is revoked in name alone, or another one with it", state)
+				}
+			}
+			if err := one.Revoke(t.Context(), kid, audit.Origin{}); !errors.Is(err, keys.ErrNoKey) {
+				t.Errorf("once more: %v", err)
+			}
+		}
+		if n := b.Int(t, "SELECT count(*) FROM audit_events WHERE type = 'key.revoked' AND actor = 'ann'"); n != 3 {
+			t.Errorf("%d events", n)
+		}
+	})
+}
+
+// The secret of HS256 is configured: it is revoked by configuring another one.
+func TestRevokeSigningSecret(t *testing.T) {
+	t.Parallel()
+	storagetest.Each(t, func(t *testing.T, b *storagetest.Backend) {
+		secret := keys.NewSecret()
+		old := server{secret, keys.HS256, strings.Repeat("x", 32)}.mustStart(t, b)
+		kid, signed := states(t, old)[keys.Current][0], token(t, old)
+		if err := old.Revoke(t.Context(), kid, audit.Origin{}); !errors.Is(err, keys.ErrNotRotatable) {
+			t.Errorf("in use: %v", err)
+		}
+		k := server{secret, keys.HS256, strings.Repeat("y", 32)}.mustStart(t, b)
+		check(t, k.Revoke(t.Context(), kid, audit.Origin{}))
+		if valid(t, k, signed) || !valid(t, k, token(t, k)) {
+			t.Error("the old secret is good, or the new one is not")
+		}
+	})
+}
+
 // A retired key is there until the last token that it signed has expired, and not for longer.
 func TestRetiredKeyVanishes(t *testing.T) {
 	t.Parallel()

@@ -85,7 +85,7 @@ var adminCalls = []struct{ method, path string }{
 	{"POST", "/admin/clients"}, {"GET", "/admin/clients"}, {"GET", "/admin/clients/x"}, {"PUT", "/admin/clients/x"},
 	{"DELETE", "/admin/clients/x"}, {"POST", "/admin/clients/x/secret"}, {"POST", "/admin/users"}, {"GET", "/admin/users"},
 	{"GET", "/admin/users/x"}, {"PATCH", "/admin/users/x"}, {"DELETE", "/admin/users/x"}, {"DELETE", "/admin/users/x/sessions"},
-	{"GET", "/admin/sessions"}, {"DELETE", "/admin/sessions/x"}, {"GET", "/admin/keys"}, {"POST", "/admin/keys/rotate"},
+	{"GET", "/admin/sessions"}, {"DELETE", "/admin/sessions/x"}, {"GET", "/admin/keys"}, {"POST", "/admin/keys/rotate"}, {"DELETE", "/admin/keys/x"},
 	{"GET", "/admin/audit"}, {"GET", "/admin/scopes"}, {"GET", "/admin/scopes/x"}, {"PUT", "/admin/scopes/x"}, {"DELETE", "/admin/scopes/x"},
 }
 
@@ -627,6 +627,20 @@ func TestAdminKeys(t *testing.T) {
 		two := root.call(t, "GET", "/admin/keys?limit=2&cursor="+one.text("next_cursor"), "")
 		if len(one.items(t)) != 1 || len(two.items(t)) != 2 || two.json["next_cursor"] != nil {
 			t.Errorf("by pages: %s, %s", one.body, two.body)
+		}
+		if root.call(t, "DELETE", "/admin/keys/"+next, "").status != 204 || keyOf("current") == next || keyOf("next") == "" {
+			t.Error("the current key was not revoked, or nothing took its place")
+		}
+		root.call(t, "DELETE", "/admin/keys/"+next, "").want(t, 404, "not_found")
+		root.call(t, "DELETE", "/admin/keys/"+current, "").is(t, 204) // which the caller's token is signed with
+		if root.call(t, "GET", "/admin/keys", "").status != 401 {
+			t.Error("a token that the key signed is still good")
+		}
+		ui, err := r.clients.Get(t.Context(), "admin-ui")
+		check(t, err)
+		root = r.as(t, &ui, root.user, clients.ScopeAdmin)
+		if e := root.call(t, "GET", "/admin/audit?type=key.revoked", "").items(t); len(e) != 2 || !strings.Contains(e[1]["detail"].(string), next) {
+			t.Errorf("the record: %v", e)
 		}
 		if strings.Contains(root.call(t, "GET", "/admin/keys", "").body, "ealed") {
 			t.Error("the list holds more than it should")

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -9,7 +11,7 @@ import (
 )
 
 func keyCommand() *cobra.Command {
-	return group("key", "See and rotate the signing keys", keyListCommand(), keyRotateCommand())
+	return group("key", "See, rotate and revoke the signing keys", keyListCommand(), keyRotateCommand(), keyRevokeCommand())
 }
 
 func keyListCommand() *cobra.Command {
@@ -43,4 +45,26 @@ func keyRotateCommand() *cobra.Command {
 		})
 	})
 	return cmd
+}
+
+func keyRevokeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke KID", Short: "Cut off a signing key that has leaked: every token that it signed is dead", Args: cobra.ExactArgs(1),
+		Long: `Take a signing key out of use for good, on all replicas within 30 seconds. Every access token and ID token that it signed is refused
+from then on, the genuine ones too: apps refresh, and nobody is logged out. The current key's place is taken by the next one.
+
+Programs that check tokens against the published keys by themselves go on taking the key's tokens until they fetch the keys anew,
+which most do within minutes: restart them.`,
+		RunE: run(func(cmd *cobra.Command, args []string) error {
+			return withApp(cmd, func(ctx context.Context, a *app) error {
+				if err := a.keys.Revoke(ctx, args[0], cliOrigin()); errors.Is(err, keys.ErrNoKey) {
+					return fmt.Errorf("no signing key %q; signet key list shows them", args[0])
+				} else if err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "Revoked %s: tokens that it signed are dead within 30 seconds on all replicas.\n", args[0])
+				return err
+			})
+		}),
+	}
 }

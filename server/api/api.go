@@ -51,6 +51,7 @@ func (s *Server) Routes(r gin.IRouter) {
 	admin(http.MethodDelete, "/sessions/:id", s.endSession)
 	admin(http.MethodGet, "/keys", s.listKeys)
 	admin(http.MethodPost, "/keys/rotate", s.rotateKey)
+	admin(http.MethodDelete, "/keys/:id", s.revokeKey)
 	admin(http.MethodGet, "/audit", s.listEvents)
 
 	account := func(method, path string, answer handler) {

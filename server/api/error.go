@@ -74,6 +74,8 @@ func fail(c *gin.Context, err error) {
 		err = bad("username", "a user with this name exists already")
 	case errors.Is(err, users.ErrUsername), errors.Is(err, users.ErrPassword), errors.Is(err, keys.ErrNotRotatable):
 		err = badRequest(err.Error()) // the first two begin with the member's name
+	case errors.Is(err, keys.ErrNoKey):
+		err = notFound("there is no such signing key")
 	case errors.Is(err, tokens.ErrNoSession):
 		err = notFound("there is no such session")
 	}

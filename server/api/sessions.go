@@ -74,6 +74,11 @@ func (s *Server) rotateKey(c *call) (reply, error) {
 	return ok(current), err
 }
 
+// revokeKey answers DELETE /admin/keys/{kid}.
+func (s *Server) revokeKey(c *call) (reply, error) {
+	return noContent, s.keys.Revoke(c.Request.Context(), c.id(), c.origin)
+}
+
 // listEvents answers GET /admin/audit.
 func (s *Server) listEvents(c *call) (reply, error) {
 	query, limit, before, err := c.page(isUUID, "type", "user", "client", "since")

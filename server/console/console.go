@@ -119,6 +119,8 @@ func (s *Console) Routes(r gin.IRouter) {
 	get("/keys", s.listKeys)
 	get("/keys/rotate", s.confirmRotation)
 	post("/keys/rotate", s.rotateKeys)
+	get("/keys/revoke", s.confirmKeyRevocation)
+	post("/keys/revoke", s.revokeKey)
 }
 
 // Owns tells whether the path is the console's, though there may be nothing at it.

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -743,6 +744,19 @@ func TestKeys(t *testing.T) {
 		w.post(t, "/keys/rotate").leads(t, "/keys?done=keys-rotated")
 		w.get(t, "/keys").want(t, 200, "retired")
 		if e := s.events(t, audit.KeyRotated); len(e) != 1 || e[0].Actor != admin.ID {
+			t.Errorf("recorded %+v", e)
+		}
+		rows, err := s.keys.List(t.Context())
+		check(t, err)
+		leaked := rows[slices.IndexFunc(rows, func(k keys.Key) bool { return k.State() == keys.Current && k.Algorithm == keys.ES256 })].ID
+		w.get(t, "/keys/revoke?id="+leaked).want(t, 200, "Revoke the current key "+leaked)
+		w.post(t, "/keys/revoke", "id", leaked).leads(t, "/keys?done=key-revoked")
+		if a := w.get(t, "/keys").want(t, 200); strings.Contains(a.text, leaked) {
+			t.Error("the revoked key is still there")
+		}
+		w.get(t, "/keys/revoke?id="+leaked).leads(t, "/keys?done=key-gone")
+		w.post(t, "/keys/revoke", "id", leaked).leads(t, "/keys?done=key-gone")
+		if e := s.events(t, audit.KeyRevoked); len(e) != 1 || e[0].Actor != admin.ID || !strings.Contains(e[0].Detail, leaked) {
 			t.Errorf("recorded %+v", e)
 		}
 	})

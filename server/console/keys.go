@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -53,5 +54,39 @@ func (s *Console) rotateKeys(v *visit) error {
 		return err
 	}
 	s.redirect(v.Context, "/keys", "done", "keys-rotated")
+	return nil
+}
+
+func (s *Console) confirmKeyRevocation(v *visit) error {
+	rows, err := s.Keys.List(v.ctx())
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(rows, func(k keys.Key) bool { return k.ID == v.Query("id") })
+	if i < 0 {
+		s.redirect(v.Context, "/keys", "done", "key-gone")
+		return nil
+	}
+	return s.show(v, http.StatusOK, "confirm", page{Title: "Revoke a key", Section: "Keys", Data: confirmation{
+		Question: "Revoke the " + string(rows[i].State()) + " key " + rows[i].ID + "?",
+		Consequence: "For a key that has leaked. Every access token and ID token that it signed is refused from then on, the genuine ones too, on all " +
+			"replicas within 30 seconds. Apps refresh, and nobody is logged out. APIs that check tokens by themselves go on taking the key's tokens until " +
+			"they fetch the keys anew: restart them.",
+		Action: s.url("/keys/revoke"), ID: rows[i].ID, Button: "Revoke the key", Cancel: s.url("/keys"),
+	}})
+}
+
+func (s *Console) revokeKey(v *visit) error {
+	word := "key-revoked"
+	err := s.Keys.Revoke(v.ctx(), v.form("id"), v.origin())
+	switch {
+	case errors.Is(err, keys.ErrNotRotatable):
+		return s.showKeys(v, http.StatusConflict, "The secret of HS256 cannot be revoked here: change SIGNET_SIGNING_SECRET and restart the server, then revoke the old one.")
+	case errors.Is(err, keys.ErrNoKey):
+		word = "key-gone"
+	case err != nil:
+		return err
+	}
+	s.redirect(v.Context, "/keys", "done", word)
 	return nil
 }

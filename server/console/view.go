@@ -190,6 +190,8 @@ var done = map[string]string{
 	"user-deleted":    "The user is deleted.",
 	"session-ended":   "The session is ended.",
 	"session-gone":    "That session had ended before.",
+	"key-revoked":     "The key is revoked. Its tokens are dead on all replicas within 30 seconds.",
+	"key-gone":        "There is no such key any more.",
 	"keys-rotated":    "The keys are rotated. Replicas follow within ten seconds.",
 }
 

@@ -73,6 +73,27 @@ func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current key
 	return err == nil, err
 }
 
+// RevokeSigningKey implements keys.Store. A repetition after a lost answer finds its event.
+func (s *Store) RevokeSigningKey(ctx context.Context, id string, next *keys.Key, e audit.Event) (bool, error) {
+	args := with(e, pgx.NamedArgs{"id": id, "next": nil, "algorithm": nil, "sealed": nil})
+	if next != nil {
+		args["next"], args["algorithm"], args["sealed"] = next.ID, string(next.Algorithm), next.Sealed
+	}
+	return run(ctx, s, true, func(ctx context.Context) (revoked bool, err error) {
+		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			err := tx.QueryRow(ctx, `WITH revoked AS (DELETE FROM signing_keys WHERE id = @id AND (active_from IS NULL OR retired_at IS NOT NULL) RETURNING 1),
+				event AS (`+insertEvent+` FROM revoked)
+				SELECT EXISTS (SELECT FROM revoked) OR EXISTS (SELECT FROM audit_events WHERE id = @e_id::uuid)`, args).Scan(&revoked)
+			if err != nil || !revoked || next == nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `INSERT INTO signing_keys (id, algorithm, sealed) VALUES (@next, @algorithm, @sealed) ON CONFLICT DO NOTHING`, args)
+			return err
+		})
+		return revoked && err == nil, err
+	})
+}
+
 // RetireSigningKeys implements keys.Store.
 func (s *Store) RetireSigningKeys(ctx context.Context, algorithm keys.Algorithm) error {
 	_, err := s.exec(ctx, `WITH dropped AS (DELETE FROM signing_keys WHERE algorithm = @algorithm AND active_from IS NULL)

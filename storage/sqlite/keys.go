@@ -55,6 +55,25 @@ func keyArgs(k keys.Key) args {
 	return args{"id": k.ID, "algorithm": string(k.Algorithm), "sealed": k.Sealed}
 }
 
+// RevokeSigningKey implements keys.Store.
+func (s *Store) RevokeSigningKey(ctx context.Context, id string, next *keys.Key, e audit.Event) (revoked bool, err error) {
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		_, revoked, err = oneIn(ctx, t, readInt, `DELETE FROM signing_keys WHERE id = @id AND (active_from IS NULL OR retired_at IS NOT NULL) RETURNING 1`,
+			args{"id": id})
+		if err != nil || !revoked {
+			return err
+		}
+		if next != nil {
+			if err := t.exec(ctx, `INSERT INTO signing_keys (id, algorithm, sealed, created_at)
+				VALUES (@id, @algorithm, @sealed, @now) ON CONFLICT DO NOTHING`, keyArgs(*next)); err != nil {
+				return err
+			}
+		}
+		return t.record(ctx, e)
+	})
+	return revoked && err == nil, err
+}
+
 // RetireSigningKeys implements keys.Store.
 func (s *Store) RetireSigningKeys(ctx context.Context, algorithm keys.Algorithm) error {
 	return s.write(ctx, func(ctx context.Context, t tx) error {

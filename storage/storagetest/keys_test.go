@@ -117,6 +117,34 @@ func TestResealSigningKey(t *testing.T) {
 	})
 }
 
+func TestRevokeSigningKey(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.advance(t, "", newKey("a"), new(newKey("b")), true)
+		w.advance(t, "a", newKey("b"), new(newKey("c")), true)
+		revoke := func(id string, next *keys.Key, want bool) {
+			t.Helper()
+			e := newEvent(audit.KeyRevoked)
+			var events []audit.Event
+			if want {
+				events = []audit.Event{e}
+			}
+			w.writes(t, func() {
+				t.Helper()
+				if got := ok[bool](t)(w.RevokeSigningKey(t.Context(), id, next, e)); got != want {
+					t.Errorf("%s: %t", id, got)
+				}
+			}, events...)
+		}
+		revoke("unknown", new(newKey("x")), false)
+		revoke("b", nil, false) // it is current
+		revoke("a", nil, true)
+		revoke("a", nil, false)
+		w.holds(t, time.Hour, map[string]keys.State{"b": keys.Current, "c": keys.Next})
+		revoke("c", new(newKey("d")), true)
+		w.holds(t, time.Hour, map[string]keys.State{"b": keys.Current, "d": keys.Next})
+	})
+}
+
 // Of the replicas that try at once one succeeds, be it to make the first keys or to rotate.
 func TestAdvanceSigningKeysAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
