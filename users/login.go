@@ -40,7 +40,7 @@ type Attempt struct {
 func (s *Service) Authenticate(ctx context.Context, username, password, clientID string, o audit.Origin) (User, error) {
 	canonical := Canonical(username)
 	a := s.attempt(canonical, password, o.Address)
-	candidate, wait, err := s.store.LoginCandidate(ctx, lookup(username, canonical), a)
+	candidate, standIn, wait, err := s.store.LoginCandidate(ctx, lookup(username, canonical), a)
 	if err != nil {
 		return User{}, err
 	}
@@ -51,7 +51,7 @@ func (s *Service) Authenticate(ctx context.Context, username, password, clientID
 	if candidate != nil {
 		u = *candidate
 	}
-	ok, rehash, err := s.hasher.verify(ctx, u.PasswordHash, password)
+	ok, rehash, err := s.hasher.verify(ctx, u.PasswordHash, standIn, password)
 	if err != nil {
 		return User{}, err
 	}

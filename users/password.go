@@ -1,6 +1,7 @@
 package users
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ type hasher struct {
 	argon   *argon2.Hasher
 	decoder *crypt.Decoder
 	current string        // how hashes of today's parameters begin
-	dummy   string        // the hash of a password that nobody knows
+	dummy   string        // the hash of a password that nobody knows, for a database without users
 	cores   chan struct{} // holds a token for each hash being computed
 	queue   chan struct{} // and for each one waiting or being computed
 }
@@ -59,7 +60,6 @@ func newHasher() *hasher {
 		cores:   make(chan struct{}, n),
 		queue:   make(chan struct{}, n*(1+queuePerCore)),
 	}
-	// Nobody's password: it stands in for the hash of an unknown user, so that an answer takes as long for one.
 	h.dummy = h.current + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)
 	return h
 }
@@ -99,9 +99,10 @@ func (h *hasher) hashNow(password string) (string, error) {
 	return digest.Encode(), nil
 }
 
-// verify tells whether the password is the one of the hash; an empty hash is nobody's and costs the same. Where the password
-// is right and the hash is not of today's kind, anew is a fresh one to put in its place.
-func (h *hasher) verify(ctx context.Context, hash, password string) (ok bool, anew string, err error) {
+// verify tells whether the password is the one of the hash. An empty hash is nobody's, and costs what the stand-in does, or, for want
+// of one, a hash of today's kind. Where the password is right and the hash is not of today's kind, anew is a fresh one to put in its
+// place.
+func (h *hasher) verify(ctx context.Context, hash, standIn, password string) (ok bool, anew string, err error) {
 	release, err := h.acquire(ctx)
 	if err != nil {
 		return false, "", err
@@ -109,7 +110,7 @@ func (h *hasher) verify(ctx context.Context, hash, password string) (ok bool, an
 	defer release()
 	known := hash != ""
 	if !known {
-		hash = h.dummy
+		hash = cmp.Or(standIn, h.dummy)
 	}
 	digest, err := h.decoder.Decode(hash)
 	if err != nil {

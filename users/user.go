@@ -64,8 +64,9 @@ type Store interface {
 	DeleteUser(ctx context.Context, id string, e audit.Event) error
 
 	// LoginCandidate returns the user with that canonical name, nil for an unknown one, and how long the attempt has to
-	// wait because of earlier failures: 0 if it may go on.
-	LoginCandidate(ctx context.Context, canonical string, a Attempt) (*User, time.Duration, error)
+	// wait because of earlier failures: 0 if it may go on. StandIn is the hash of whichever user a.Username falls on, empty if there
+	// is none: what an unknown user's check is made to cost.
+	LoginCandidate(ctx context.Context, canonical string, a Attempt) (u *User, standIn string, wait time.Duration, err error)
 	// CountLoginFailure counts the failed attempt for its username and its address, the same password once, and writes
 	// the events of what it changed. Beyond the cap it counts nothing and tells how long to wait.
 	CountLoginFailure(ctx context.Context, a Attempt, failed, throttled audit.Event) (Counted, error)

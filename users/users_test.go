@@ -50,13 +50,13 @@ type memory struct {
 	rehashed []string
 }
 
-func (m *memory) LoginCandidate(_ context.Context, canonical string, _ Attempt) (*User, time.Duration, error) {
+func (m *memory) LoginCandidate(_ context.Context, canonical string, _ Attempt) (*User, string, time.Duration, error) {
 	m.asked = canonical
 	if m.user == nil || canonical != Canonical(m.user.Username) {
-		return nil, 0, nil
+		return nil, "", 0, nil
 	}
 	u := *m.user
-	return &u, 0, nil
+	return &u, "", 0, nil
 }
 
 func (m *memory) CountLoginFailure(context.Context, Attempt, audit.Event, audit.Event) (Counted, error) {
@@ -109,7 +109,7 @@ func TestPasswordsAreHashedAsRecommended(t *testing.T) {
 		}
 		seen[hash] = true
 		for password, want := range map[string]bool{"correct horse": true, "correct horse ": false, "Correct horse": false, "": false, "correct hors": false} {
-			if got, anew, err := h.verify(t.Context(), hash, password); got != want || anew != "" || err != nil {
+			if got, anew, err := h.verify(t.Context(), hash, "", password); got != want || anew != "" || err != nil {
 				t.Errorf("%q: %v, rehashed %q, %v", password, got, anew, err)
 			}
 		}
@@ -134,9 +134,23 @@ func TestNobodysHash(t *testing.T) {
 		t.Errorf("the stand-in %q is not of the form of %q", h.dummy, genuine)
 	}
 	for _, password := range []string{"", "correct horse", strings.Repeat("A", 43)} {
-		if ok, anew, err := h.verify(t.Context(), "", password); ok || anew != "" || err != nil {
+		if ok, anew, err := h.verify(t.Context(), "", "", password); ok || anew != "" || err != nil {
 			t.Errorf("%q: %v, %q, %v", password, ok, anew, err)
 		}
+	}
+}
+
+// A stand-in is checked in the place of nobody's hash, whatever its kind, and opens to nobody either.
+func TestStandIn(t *testing.T) {
+	t.Parallel()
+	h := newHasher()
+	for name, hash := range imported(t) {
+		if ok, anew, err := h.verify(t.Context(), "", hash, "correct horse"); ok || anew != "" || err != nil {
+			t.Errorf("%s: %v, %q, %v", name, ok, anew, err)
+		}
+	}
+	if _, _, err := h.verify(t.Context(), "", "unreadable", "x"); err == nil {
+		t.Error("the stand-in was not checked at all")
 	}
 }
 
@@ -199,7 +213,7 @@ func TestBcryptDoesNotCutPasswordsOff(t *testing.T) {
 	own, err := s.hasher.hash(t.Context(), long[:72]+"a")
 	check(t, err)
 	for tail, want := range map[string]bool{"a": true, "b": false} {
-		if ok, _, err := s.hasher.verify(t.Context(), own, long[:72]+tail); ok != want || err != nil {
+		if ok, _, err := s.hasher.verify(t.Context(), own, "", long[:72]+tail); ok != want || err != nil {
 			t.Errorf("73 bytes ending in %q: %v, %v", tail, ok, err)
 		}
 	}
@@ -209,7 +223,7 @@ func TestUnreadableHashIsAnError(t *testing.T) {
 	t.Parallel()
 	h := newHasher()
 	for _, hash := range []string{"none", "$argon2id$", "$md5$x$y", "plaintext", "$1$salt$hash"} {
-		if ok, _, err := h.verify(t.Context(), hash, hash); ok || err == nil || strings.Contains(err.Error(), hash) {
+		if ok, _, err := h.verify(t.Context(), hash, "", hash); ok || err == nil || strings.Contains(err.Error(), hash) {
 			t.Errorf("%q: %v, %v", hash, ok, err)
 		}
 	}

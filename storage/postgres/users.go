@@ -166,28 +166,34 @@ func attemptArgs(a users.Attempt) pgx.NamedArgs {
 	return pgx.NamedArgs{"username": a.Username, "address": a.Address, "max": a.Max, "window": a.Window}
 }
 
+// standIn begins the selection of a user's hash that an unknown name's check is to cost as much as. Which one follows from the name, so that
+// its checks cost the same each time, and those of many names what the stored hashes do.
+const standIn = `(SELECT h.password_hash FROM users h WHERE h.password_hash <> ''`
+
 // LoginCandidate implements users.Store.
-func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.Attempt) (*users.User, time.Duration, error) {
+func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.Attempt) (*users.User, string, time.Duration, error) {
 	args := attemptArgs(a)
-	args["canonical"] = canonical
+	args["canonical"], args["pivot"] = canonical, [16]byte(a.Username)
 	type candidate struct {
-		user *users.User
-		wait time.Duration
+		user    *users.User
+		standIn string
+		wait    time.Duration
 	}
 	c, _, err := one(ctx, s, func(row pgx.CollectableRow) (c candidate, err error) {
 		var id, username, hash *string
 		var admin, disabled *bool
 		var created *time.Time
 		var epoch *int64
-		if err = row.Scan(&id, &username, &admin, &disabled, &created, &epoch, &hash, &c.wait); err == nil && id != nil {
+		if err = row.Scan(&id, &username, &admin, &disabled, &created, &epoch, &hash, &c.standIn, &c.wait); err == nil && id != nil {
 			c.user = &users.User{
 				ID: *id, Username: *username, Admin: *admin, Disabled: *disabled, CreatedAt: created.UTC(),
 				Epoch: *epoch, PasswordHash: *hash,
 			}
 		}
 		return c, err
-	}, `SELECT id::text, username, admin, disabled, created_at, epoch, password_hash, `+throttled+` FROM (VALUES (1)) AS always LEFT JOIN users ON canonical = @canonical`, args)
-	return c.user, c.wait, err
+	}, `SELECT id::text, username, admin, disabled, created_at, epoch, password_hash, coalesce(`+standIn+` AND h.id >= @pivot ORDER BY h.id LIMIT 1), `+standIn+` ORDER BY h.id LIMIT 1), ''), `+throttled+`
+		FROM (VALUES (1)) AS always LEFT JOIN users ON canonical = @canonical`, args)
+	return c.user, c.standIn, c.wait, err
 }
 
 // CountLoginFailure implements users.Store.

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"time"
 
+	"github.com/google/uuid"
+
 	"signet/audit"
 	"signet/users"
 )
@@ -164,23 +166,27 @@ func attemptArgs(a users.Attempt) args {
 	return args{"username": a.Username, "address": a.Address, "max": a.Max, "window": a.Window.Microseconds()}
 }
 
+// hashOf begins the selection of a stand-in; see the one for PostgreSQL.
+const hashOf = `(SELECT h.password_hash FROM users h WHERE h.password_hash <> ''`
+
 // LoginCandidate implements users.Store.
-func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.Attempt) (*users.User, time.Duration, error) {
+func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.Attempt) (u *users.User, standIn string, left time.Duration, err error) {
 	candidate := attemptArgs(a)
-	candidate["canonical"] = canonical
+	candidate["canonical"], candidate["pivot"] = canonical, uuid.UUID(a.Username).String()
 	var wait int64
-	u, _, err := first(many(ctx, s, func(row *sql.Rows) (*users.User, error) {
+	u, _, err = first(many(ctx, s, func(row *sql.Rows) (*users.User, error) {
 		var u users.User
 		var known bool
-		err := row.Scan(&known, &u.ID, &u.Username, &u.Admin, &u.Disabled, moment{&u.CreatedAt}, &u.Epoch, &u.PasswordHash, &wait)
+		err := row.Scan(&known, &u.ID, &u.Username, &u.Admin, &u.Disabled, moment{&u.CreatedAt}, &u.Epoch, &u.PasswordHash, &standIn, &wait)
 		if err != nil || !known {
 			return nil, err
 		}
 		return &u, nil
 	}, `SELECT id IS NOT NULL, coalesce(id, ''), coalesce(username, ''), coalesce(admin, 0), coalesce(disabled, 0), created_at,
-			coalesce(epoch, 0), coalesce(password_hash, ''), `+throttled+`
+			coalesce(epoch, 0), coalesce(password_hash, ''),
+			coalesce(`+hashOf+` AND h.id >= @pivot ORDER BY h.id LIMIT 1), `+hashOf+` ORDER BY h.id LIMIT 1), ''), `+throttled+`
 		FROM (SELECT 1) LEFT JOIN users ON canonical = @canonical`, candidate))
-	return u, time.Duration(wait) * time.Microsecond, err
+	return u, standIn, time.Duration(wait) * time.Microsecond, err
 }
 
 // CountLoginFailure implements users.Store.

@@ -189,7 +189,7 @@ func (w *world) failed(t testing.TB, a users.Attempt, wantWait bool, kinds ...au
 // throttled tells whether the attempt would have to wait.
 func (w *world) throttled(t testing.TB, a users.Attempt) bool {
 	t.Helper()
-	_, wait, err := w.LoginCandidate(t.Context(), "nobody", a)
+	_, _, wait, err := w.LoginCandidate(t.Context(), "nobody", a)
 	check(t, err)
 	if wait < 0 || wait > a.Window {
 		t.Errorf("to wait: %s", wait)
@@ -201,13 +201,13 @@ func TestLoginCandidate(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ann := w.addUser(t, "Ann")
 		a := newAttempt("ann", "192.0.2.1", "1")
-		got, wait, err := w.LoginCandidate(t.Context(), "ann", a)
+		got, _, wait, err := w.LoginCandidate(t.Context(), "ann", a)
 		if err != nil || wait != 0 {
 			t.Fatalf("wait %s, %v", wait, err)
 		}
 		equal(t, "candidate", got, &ann)
 		for _, name := range []string{"bob", "", "Ann"} {
-			got, wait, err = w.LoginCandidate(t.Context(), name, a)
+			got, _, wait, err = w.LoginCandidate(t.Context(), name, a)
 			if got != nil || wait != 0 || err != nil {
 				t.Errorf("%q: %v, wait %s, %v", name, got, wait, err)
 			}
@@ -217,9 +217,40 @@ func TestLoginCandidate(t *testing.T) {
 			check(t, err)
 		}
 		for _, name := range []string{"ann", "bob"} { // known or not, the answer is the same
-			if _, wait, err = w.LoginCandidate(t.Context(), name, a); wait < window-time.Minute || wait > window || err != nil {
+			if _, _, wait, err = w.LoginCandidate(t.Context(), name, a); wait < window-time.Minute || wait > window || err != nil {
 				t.Errorf("%s after failures: wait %s, %v", name, wait, err)
 			}
+		}
+	})
+}
+
+// The stand-ins of unknown names are the hashes that there are, about as often each, and always the same for one name.
+func TestStandIns(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		standIn := func(i int) string {
+			_, hash, _, err := w.LoginCandidate(t.Context(), "nobody", newAttempt(fmt.Sprint("nobody ", i), "192.0.2.1", "1"))
+			check(t, err)
+			return hash
+		}
+		if hash := standIn(0); hash != "" {
+			t.Errorf("without users: %q", hash)
+		}
+		for i := range 8 {
+			u := newUser(fmt.Sprint("user ", i))
+			u.ID, u.PasswordHash = fmt.Sprintf("%x0000000-0000-4000-8000-000000000000", 2*i), fmt.Sprint("hash ", i%2)
+			_, err := w.CreateUser(t.Context(), u, u.Username, newEvent(audit.UserCreated))
+			check(t, err)
+		}
+		seen := map[string]int{}
+		for i := range 64 {
+			hash := standIn(i)
+			seen[hash]++
+			if again := standIn(i); again != hash {
+				t.Errorf("%d: %q, then %q", i, hash, again)
+			}
+		}
+		if len(seen) != 2 || seen["hash 0"]+seen["hash 1"] != 64 {
+			t.Errorf("%v", seen)
 		}
 	})
 }
