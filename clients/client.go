@@ -53,6 +53,12 @@ var ApplicationTypes = []ApplicationType{Web, Native}
 // IDTokenAlgs lists what ID tokens may be signed with: all but HS256, for which each client would need the secret.
 var IDTokenAlgs = slices.DeleteFunc(slices.Clone(keys.Algorithms), func(a keys.Algorithm) bool { return a == keys.HS256 })
 
+// SigningNeed is what a client wants of the signing keys.
+type SigningNeed struct {
+	IDTokenAlg keys.Algorithm // empty: that of old clients, RS256
+	AccessTTL  string         // a life of its own for its access tokens, as ParseTTL reads it
+}
+
 // Client is a registered client application.
 type Client struct {
 	ID             string

@@ -71,6 +71,7 @@ type Key struct {
 	CreatedAt  time.Time
 	ActiveFrom time.Time
 	RetiredAt  time.Time
+	TokenTTL   time.Duration // the longest life of an access token that it may have signed; 0: not written down yet
 }
 
 // MarshalJSON writes what may be told of the key. Times that have not come are left out.

@@ -19,7 +19,7 @@ import (
 
 // Store is what this package needs of a database.
 type Store interface {
-	// SigningKeys returns all keys but those retired for longer than keep, oldest first, and the database's time.
+	// SigningKeys returns all keys but those retired for longer than keep beyond their TokenTTL, oldest first, and the database's time.
 	SigningKeys(ctx context.Context, keep time.Duration) ([]Key, time.Time, error)
 	// AdvanceSigningKeys retires the current key of the given one's algorithm, makes the given one current, inserting it if it is
 	// new, and publishes next, if not nil, in place of any other next key of that algorithm. It changes nothing and returns false
@@ -30,6 +30,8 @@ type Store interface {
 	RevokeSigningKey(ctx context.Context, id string, next *Key, e audit.Event) (bool, error)
 	// RetireSigningKeys retires the current key of an algorithm that is not in use any more, and drops the next one.
 	RetireSigningKeys(ctx context.Context, algorithm Algorithm) error
+	// KeepTokenTTL raises the TokenTTL of the keys that are not retired to at least the ttl.
+	KeepTokenTTL(ctx context.Context, ttl time.Duration) error
 	// ResealSigningKey replaces the sealed private key of k's row.
 	ResealSigningKey(ctx context.Context, k Key) error
 }
@@ -39,12 +41,13 @@ type Config struct {
 	Secret        Secret
 	Algorithm     Algorithm
 	SigningSecret []byte        // the shared secret of HS256
-	TokenTTL      time.Duration // how long a retired key may still be needed to verify tokens with
+	TokenTTL      time.Duration // how long access tokens live
 	HintTTL       time.Duration // and, beyond that, ID tokens that come back as a hint
 	RotateEvery   time.Duration
 
-	// Wanted returns the algorithms that others than access tokens are signed with; it may be nil.
-	Wanted func(ctx context.Context) ([]Algorithm, error)
+	// Wanted returns the algorithms that others than access tokens are signed with, and the longest life of an access token of those
+	// clients that have one of their own; it may be nil.
+	Wanted func(ctx context.Context) ([]Algorithm, time.Duration, error)
 }
 
 const (
@@ -82,11 +85,24 @@ func New(store Store, cfg Config, log *slog.Logger) *Service {
 	return &Service{store: store, cfg: cfg, sealer: cfg.Secret.Sealer(sealLabel), log: log}
 }
 
-// Keep is for how long after its retirement a key is published, and tokens are verified with it.
-func (s *Service) Keep() time.Duration { return s.cfg.TokenTTL + retireMargin }
+// published tells whether a key is published, and tokens are verified with it: a retired one until the last token that it signed has
+// expired, whatever life tokens have by now.
+func (s *Service) published(k Key, now time.Time) bool {
+	return k.RetiredAt.IsZero() || now.Sub(k.RetiredAt) < max(k.TokenTTL, s.cfg.TokenTTL)+retireMargin
+}
 
-// KeepForHints is for how long after its retirement a key is there at all.
-func (s *Service) KeepForHints() time.Duration { return s.Keep() + s.cfg.HintTTL }
+// KeepForHints is for how long beyond its tokens' life a retired key is there at all.
+func (s *Service) KeepForHints() time.Duration { return s.cfg.TokenTTL + retireMargin + s.cfg.HintTTL }
+
+// LongestTokenTTL is the longest life of an access token that any of the keys may have signed.
+func (s *Service) LongestTokenTTL(ctx context.Context) (time.Duration, error) {
+	longest := s.cfg.TokenTTL
+	rows, _, err := s.store.SigningKeys(ctx, s.KeepForHints())
+	for _, k := range rows {
+		longest = max(longest, k.TokenTTL)
+	}
+	return longest, err
+}
 
 // Loaded tells whether the service can sign.
 func (s *Service) Loaded() bool { return s.ring.Load() != nil }
@@ -95,7 +111,7 @@ func (s *Service) Loaded() bool { return s.ring.Load() != nil }
 // use, the row of a newly configured HS256 secret. It retires keys of algorithms that are in use no more, and seals under the first
 // value of SIGNET_SECRET what is still sealed under the second. It returns ErrWrongSecret where the secret is another one.
 func (s *Service) Load(ctx context.Context) error {
-	inUse, err := s.inUse(ctx)
+	inUse, ttl, err := s.inUse(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,7 +128,7 @@ func (s *Service) Load(ctx context.Context) error {
 			return err
 		}
 		if missing == "" {
-			return s.settle(ctx, rows, now, inUse)
+			return errors.Join(s.settle(ctx, rows, now, inUse), s.keepTTL(ctx, rows, ttl))
 		}
 		if err := s.begin(ctx, rows, missing); err != nil {
 			return err
@@ -121,19 +137,27 @@ func (s *Service) Load(ctx context.Context) error {
 	return errors.New("the signing keys keep changing: are replicas with different SIGNET_SIGNING_SECRET starting at once?")
 }
 
-// inUse returns the algorithms in use, that of access tokens first.
-func (s *Service) inUse(ctx context.Context) ([]Algorithm, error) {
-	list := []Algorithm{s.cfg.Algorithm}
+// inUse returns the algorithms in use, that of access tokens first, and the longest life that an access token is given.
+func (s *Service) inUse(ctx context.Context) (list []Algorithm, ttl time.Duration, err error) {
+	list = []Algorithm{s.cfg.Algorithm}
 	if s.cfg.Wanted == nil {
-		return list, nil
+		return list, s.cfg.TokenTTL, nil
 	}
-	wanted, err := s.cfg.Wanted(ctx)
+	wanted, ttl, err := s.cfg.Wanted(ctx)
 	for _, a := range wanted {
 		if !slices.Contains(list, a) {
 			list = append(list, a)
 		}
 	}
-	return list, err
+	return list, max(ttl, s.cfg.TokenTTL), err
+}
+
+// keepTTL writes down how long tokens live that the keys sign, where they live longer than before.
+func (s *Service) keepTTL(ctx context.Context, rows []Key, ttl time.Duration) error {
+	if !slices.ContainsFunc(rows, func(k Key) bool { return k.State() != Retired && k.TokenTTL < ttl }) {
+		return nil
+	}
+	return s.store.KeepTokenTTL(ctx, ttl)
 }
 
 // missing returns an algorithm in use that has no current key, or another one than is configured; empty: none.
@@ -276,7 +300,10 @@ func (s *Service) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	inUse, err := s.inUse(ctx)
+	inUse, ttl, err := s.inUse(ctx)
+	if err == nil {
+		err = s.keepTTL(ctx, rows, ttl)
+	}
 	if err != nil {
 		return err
 	}
@@ -397,8 +424,8 @@ func (s *Service) Revoke(ctx context.Context, kid string, o audit.Origin) error 
 
 // List returns the keys that are published or will be, oldest first.
 func (s *Service) List(ctx context.Context) ([]Key, error) {
-	rows, _, err := s.store.SigningKeys(ctx, s.Keep())
-	return rows, err
+	rows, now, err := s.store.SigningKeys(ctx, s.KeepForHints())
+	return slices.DeleteFunc(rows, func(k Key) bool { return !s.published(k, now) }), err
 }
 
 // Rotation tells since when the current key signs, by the database's clock, and how long keys do until the next one takes

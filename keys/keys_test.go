@@ -196,6 +196,15 @@ func (m *memory) SigningKeys(_ context.Context, keep time.Duration) ([]Key, time
 	return rows, now, m.err
 }
 
+func (m *memory) KeepTokenTTL(_ context.Context, ttl time.Duration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.rows {
+		m.rows[i].TokenTTL = max(m.rows[i].TokenTTL, ttl)
+	}
+	return m.err
+}
+
 func (m *memory) RevokeSigningKey(context.Context, string, *Key, audit.Event) (bool, error) {
 	panic("tested on the databases")
 }

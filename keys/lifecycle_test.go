@@ -1,6 +1,7 @@
 package keys_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -257,6 +258,41 @@ func TestRetiredKeyVanishes(t *testing.T) {
 		b.Age(t, 2*time.Minute)
 		if k = s.mustStart(t, b); valid(t, k, signed) || len(published(t, k)) != 2 || len(states(t, k)[keys.Retired]) != 0 {
 			t.Error("the retired key is still there")
+		}
+	})
+}
+
+// A retired key is there until the last of its tokens has expired, though tokens live for a shorter time by now, or live longer on one
+// client than on others.
+func TestRetiredKeyOutlivesItsTokens(t *testing.T) {
+	t.Parallel()
+	storagetest.Each(t, func(t *testing.T, b *storagetest.Backend) {
+		secret, err := keys.ParseSecret(keys.NewSecret())
+		check(t, err)
+		start := func(ttl, ofAClient time.Duration) *keys.Service {
+			k := keys.New(b.Open(t), keys.Config{
+				Secret: secret, Algorithm: keys.EdDSA, TokenTTL: ttl, RotateEvery: 24 * time.Hour,
+				Wanted: func(context.Context) ([]keys.Algorithm, time.Duration, error) { return nil, ofAClient, nil },
+			}, slog.New(slog.DiscardHandler))
+			check(t, k.Load(t.Context()))
+			return k
+		}
+		k := start(time.Hour, 2*time.Hour)
+		signed := token(t, k)
+		_, err = k.Rotate(t.Context(), audit.Origin{})
+		check(t, err)
+		k = start(time.Minute, 0)
+		for _, step := range []struct {
+			pass time.Duration
+			want bool
+		}{{2 * time.Hour, true}, {2 * time.Minute, false}} {
+			b.Age(t, step.pass)
+			if k = start(time.Minute, 0); valid(t, k, signed) != step.want || (len(states(t, k)[keys.Retired]) == 1) != step.want {
+				t.Errorf("after %s: %v", step.pass, states(t, k))
+			}
+		}
+		if longest, err := k.LongestTokenTTL(t.Context()); err != nil || longest != 2*time.Hour {
+			t.Errorf("%s, %v", longest, err)
 		}
 	})
 }

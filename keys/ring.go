@@ -74,7 +74,7 @@ func (s *Service) newRing(rows []Key, now time.Time) (*ring, error) {
 		}
 		k := ringKey{
 			Key: row, material: m, method: row.Algorithm.method(),
-			published: row.RetiredAt.IsZero() || now.Sub(row.RetiredAt) < s.Keep(),
+			published: s.published(row, now),
 		}
 		k.header = k.headerOf(tokenType)
 		r.byID[row.ID] = k

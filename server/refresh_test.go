@@ -494,7 +494,7 @@ func TestKeyRotation(t *testing.T) {
 				t.Error("a key that has signed is published no more while its tokens live")
 			}
 		}
-		b.Age(t, r.keys.Keep()+time.Second)
+		b.Age(t, r.keys.KeepForHints()+time.Second)
 		if n := len(start(t, b).jwks(t)); n != 2 {
 			t.Errorf("%d keys are published when the last token of the retired ones has expired, want 2", n)
 		}

@@ -32,8 +32,8 @@ type Store interface {
 	tokens.Store
 	users.Store
 
-	// IDTokenAlgorithms returns the algorithms that enabled clients want their ID tokens signed with.
-	IDTokenAlgorithms(ctx context.Context) ([]keys.Algorithm, error)
+	// SigningNeeds returns what enabled clients want of the signing keys, each need once.
+	SigningNeeds(ctx context.Context) ([]clients.SigningNeed, error)
 
 	// Migrate brings the schema up to date. Replicas may do so at once.
 	Migrate(ctx context.Context) error
@@ -60,7 +60,7 @@ type Store interface {
 	DeleteEndedLogins(ctx context.Context) (int64, error)
 	// DeleteInterruptions deletes interruptions that ended longer ago than the retention.
 	DeleteInterruptions(ctx context.Context, retention time.Duration) (int64, error)
-	// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep.
+	// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep beyond the longest life of a token of theirs.
 	DeleteRetiredKeys(ctx context.Context, keep time.Duration) (int64, error)
 }
 

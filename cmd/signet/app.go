@@ -53,7 +53,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 	a.keys = keys.New(store, keys.Config{
 		Secret: cfg.secret, Algorithm: keys.Algorithm(cfg.SigningAlg), SigningSecret: []byte(cfg.SigningSecret),
 		TokenTTL: time.Duration(cfg.AccessTTL), HintTTL: time.Duration(cfg.SessionTTL), RotateEvery: time.Duration(cfg.KeyRotation),
-		Wanted: a.idTokenAlgorithms,
+		Wanted: a.signingNeeds,
 	}, log)
 	a.logins = logins.New(store, logins.Config{Secret: cfg.secret, StayTTL: time.Duration(cfg.LoginTTL)}, log)
 	a.authorizations = authorizations.New(store, cfg.secret, log)
@@ -64,10 +64,20 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 	return a, nil
 }
 
-// idTokenAlgorithms are those of ID tokens: RS256, which every client takes unless it asks for another one.
-func (a *app) idTokenAlgorithms(ctx context.Context) ([]keys.Algorithm, error) {
-	list, err := a.store.IDTokenAlgorithms(ctx)
-	return append(list, keys.RS256), err
+// signingNeeds are the algorithms of ID tokens, RS256 among them, which every client takes unless it asks for another one, and the longest
+// life of an access token that a client has for itself.
+func (a *app) signingNeeds(ctx context.Context) (algorithms []keys.Algorithm, ttl time.Duration, err error) {
+	needs, err := a.store.SigningNeeds(ctx)
+	algorithms = []keys.Algorithm{keys.RS256}
+	for _, n := range needs {
+		if n.IDTokenAlg != "" {
+			algorithms = append(algorithms, n.IDTokenAlg)
+		}
+		if own, err := clients.ParseTTL(n.AccessTTL); err == nil {
+			ttl = max(ttl, own)
+		}
+	}
+	return algorithms, ttl, err
 }
 
 // openApp is newApp for a command that works on the database and ends. The caller closes the store.

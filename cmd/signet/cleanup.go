@@ -30,7 +30,11 @@ type cleaned struct {
 // cleanup deletes what has expired.
 func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 	// The access tokens of a session that has merely been idle for too long are good until they expire.
-	keep := time.Duration(a.cfg.AccessTTL) + time.Minute
+	keep, err := a.keys.LongestTokenTTL(ctx)
+	if err != nil {
+		return done, err
+	}
+	keep += time.Minute
 	for _, step := range []struct {
 		rows *int64
 		run  func() (int64, error)

@@ -100,5 +100,5 @@ func (s *Store) DeleteEvents(ctx context.Context, retention time.Duration) (int6
 
 // DeleteRetiredKeys deletes signing keys that were retired longer ago than keep.
 func (s *Store) DeleteRetiredKeys(ctx context.Context, keep time.Duration) (int64, error) {
-	return s.exec(ctx, `DELETE FROM signing_keys WHERE retired_at <= now() - @keep::interval`, pgx.NamedArgs{"keep": keep})
+	return s.exec(ctx, `DELETE FROM signing_keys WHERE retired_at <= now() - token_ttl - @keep::interval`, pgx.NamedArgs{"keep": keep})
 }

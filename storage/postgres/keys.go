@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"signet/audit"
+	"signet/clients"
 	"signet/keys"
 )
 
@@ -16,12 +17,12 @@ func (s *Store) SigningKeys(ctx context.Context, keep time.Duration) ([]keys.Key
 	var now time.Time
 	rows, err := many(ctx, s, func(row pgx.CollectableRow) (k keys.Key, err error) {
 		var active, retired *time.Time
-		if err = row.Scan(&k.ID, &k.Algorithm, &k.Sealed, &k.CreatedAt, &active, &retired, &now); err == nil {
+		if err = row.Scan(&k.ID, &k.Algorithm, &k.Sealed, &k.CreatedAt, &active, &retired, &k.TokenTTL, &now); err == nil {
 			k.CreatedAt, k.ActiveFrom, k.RetiredAt = k.CreatedAt.UTC(), orZero(active), orZero(retired)
 		}
 		return k, err
-	}, `SELECT id, algorithm, sealed, created_at, active_from, retired_at, now() FROM signing_keys
-		WHERE retired_at IS NULL OR retired_at > now() - @keep::interval ORDER BY created_at, id`, pgx.NamedArgs{"keep": keep})
+	}, `SELECT id, algorithm, sealed, created_at, active_from, retired_at, token_ttl, now() FROM signing_keys
+		WHERE retired_at IS NULL OR retired_at > now() - token_ttl - @keep::interval ORDER BY created_at, id`, pgx.NamedArgs{"keep": keep})
 	return rows, now, err
 }
 
@@ -105,5 +106,20 @@ func (s *Store) RetireSigningKeys(ctx context.Context, algorithm keys.Algorithm)
 // ResealSigningKey implements keys.Store.
 func (s *Store) ResealSigningKey(ctx context.Context, k keys.Key) error {
 	_, err := s.exec(ctx, `UPDATE signing_keys SET sealed = @sealed WHERE id = @id`, pgx.NamedArgs{"id": k.ID, "sealed": k.Sealed})
+	return err
+}
+
+// SigningNeeds implements storage.Store.
+func (s *Store) SigningNeeds(ctx context.Context) ([]clients.SigningNeed, error) {
+	return many(ctx, s, func(row pgx.CollectableRow) (n clients.SigningNeed, err error) {
+		err = row.Scan(&n.IDTokenAlg, &n.AccessTTL)
+		return n, err
+	}, `SELECT DISTINCT coalesce(details->>'id_token_signed_response_alg', ''), coalesce(details->>'access_token_ttl', '') FROM clients
+		WHERE NOT disabled`, pgx.NamedArgs{})
+}
+
+// KeepTokenTTL implements keys.Store.
+func (s *Store) KeepTokenTTL(ctx context.Context, ttl time.Duration) error {
+	_, err := s.exec(ctx, `UPDATE signing_keys SET token_ttl = @ttl WHERE retired_at IS NULL AND token_ttl < @ttl::interval`, pgx.NamedArgs{"ttl": ttl})
 	return err
 }

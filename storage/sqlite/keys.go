@@ -6,16 +6,19 @@ import (
 	"time"
 
 	"signet/audit"
+	"signet/clients"
 	"signet/keys"
 )
 
 // SigningKeys implements keys.Store.
 func (s *Store) SigningKeys(ctx context.Context, keep time.Duration) ([]keys.Key, time.Time, error) {
 	rows, err := many(ctx, s, func(row *sql.Rows) (k keys.Key, err error) {
-		err = row.Scan(&k.ID, &k.Algorithm, &k.Sealed, moment{&k.CreatedAt}, moment{&k.ActiveFrom}, moment{&k.RetiredAt})
+		var ttl int64
+		err = row.Scan(&k.ID, &k.Algorithm, &k.Sealed, moment{&k.CreatedAt}, moment{&k.ActiveFrom}, moment{&k.RetiredAt}, &ttl)
+		k.TokenTTL = time.Duration(ttl) * time.Microsecond
 		return k, err
-	}, `SELECT id, algorithm, sealed, created_at, active_from, retired_at FROM signing_keys
-		WHERE retired_at IS NULL OR retired_at > @now - @keep ORDER BY created_at, id`, args{"keep": keep.Microseconds()})
+	}, `SELECT id, algorithm, sealed, created_at, active_from, retired_at, token_ttl FROM signing_keys
+		WHERE retired_at IS NULL OR retired_at > @now - token_ttl - @keep ORDER BY created_at, id`, args{"keep": keep.Microseconds()})
 	return rows, time.Now().UTC(), err
 }
 
@@ -89,5 +92,20 @@ func (s *Store) RetireSigningKeys(ctx context.Context, algorithm keys.Algorithm)
 // ResealSigningKey implements keys.Store.
 func (s *Store) ResealSigningKey(ctx context.Context, k keys.Key) error {
 	_, err := s.exec(ctx, `UPDATE signing_keys SET sealed = @sealed WHERE id = @id`, args{"id": k.ID, "sealed": k.Sealed})
+	return err
+}
+
+// SigningNeeds implements storage.Store.
+func (s *Store) SigningNeeds(ctx context.Context) ([]clients.SigningNeed, error) {
+	return many(ctx, s, func(row *sql.Rows) (n clients.SigningNeed, err error) {
+		err = row.Scan(&n.IDTokenAlg, &n.AccessTTL)
+		return n, err
+	}, `SELECT DISTINCT coalesce(details->>'id_token_signed_response_alg', ''), coalesce(details->>'access_token_ttl', '') FROM clients
+		WHERE NOT disabled`, args{})
+}
+
+// KeepTokenTTL implements keys.Store.
+func (s *Store) KeepTokenTTL(ctx context.Context, ttl time.Duration) error {
+	_, err := s.exec(ctx, `UPDATE signing_keys SET token_ttl = @ttl WHERE retired_at IS NULL AND token_ttl < @ttl`, args{"ttl": ttl.Microseconds()})
 	return err
 }

@@ -6,7 +6,6 @@ import (
 
 	"signet/audit"
 	"signet/clients"
-	"signet/keys"
 )
 
 // Scopes implements clients.Store.
@@ -33,13 +32,4 @@ func (s *Store) ForgetScope(ctx context.Context, name string, e audit.Event) err
 		err = clients.ErrNoScope
 	}
 	return err
-}
-
-// IDTokenAlgorithms returns the algorithms that clients want their ID tokens signed with.
-func (s *Store) IDTokenAlgorithms(ctx context.Context) ([]keys.Algorithm, error) {
-	return many(ctx, s, func(row *sql.Rows) (a keys.Algorithm, err error) {
-		err = row.Scan(&a)
-		return a, err
-	}, `SELECT DISTINCT details->>'id_token_signed_response_alg' FROM clients
-		WHERE details->>'id_token_signed_response_alg' <> '' AND NOT disabled`, args{})
 }

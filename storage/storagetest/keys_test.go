@@ -2,10 +2,13 @@ package storagetest_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"signet/audit"
+	"signet/clients"
 	"signet/keys"
 )
 
@@ -114,6 +117,55 @@ func TestResealSigningKey(t *testing.T) {
 			}
 		}
 		equal(t, "keys", w.holds(t, 0, map[string]keys.State{"a": keys.Current, "b": keys.Next}), before)
+	})
+}
+
+// A key is kept for as long as the longest-lived token that it may have signed, and that is written down while it may sign.
+func TestKeepTokenTTL(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.advance(t, "", newKey("a"), new(newKey("b")), true)
+		check(t, w.KeepTokenTTL(t.Context(), time.Hour))
+		check(t, w.KeepTokenTTL(t.Context(), time.Minute)) // no shorter one lowers it
+		w.advance(t, "a", newKey("b"), new(newKey("c")), true)
+		check(t, w.KeepTokenTTL(t.Context(), 2*time.Hour)) // too late for a
+		for _, k := range w.holds(t, 0, map[string]keys.State{"a": keys.Retired, "b": keys.Current, "c": keys.Next}) {
+			if want := map[string]time.Duration{"a": time.Hour, "b": 2 * time.Hour, "c": 2 * time.Hour}[k.ID]; k.TokenTTL != want {
+				t.Errorf("%s: %s, want %s", k.ID, k.TokenTTL, want)
+			}
+		}
+		w.Age(t, time.Hour+30*time.Second)
+		if n := ok[int64](t)(w.DeleteRetiredKeys(t.Context(), time.Minute)); n != 0 {
+			t.Error("it is deleted too early")
+		}
+		w.holds(t, time.Minute, map[string]keys.State{"a": keys.Retired, "b": keys.Current, "c": keys.Next})
+		w.holds(t, 0, map[string]keys.State{"b": keys.Current, "c": keys.Next})
+		if n := ok[int64](t)(w.DeleteRetiredKeys(t.Context(), 0)); n != 1 {
+			t.Error("it is not deleted")
+		}
+	})
+}
+
+func TestSigningNeeds(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		for i, change := range []func(*clients.Client){
+			func(c *clients.Client) { c.IDTokenAlg, c.AccessTTL = keys.ES256, time.Hour },
+			func(c *clients.Client) { c.IDTokenAlg, c.AccessTTL = keys.ES256, time.Hour },
+			func(c *clients.Client) { c.IDTokenAlg, c.AccessTTL = keys.RS256, 0 },
+			func(c *clients.Client) { c.IDTokenAlg, c.Disabled = keys.EdDSA, true },
+		} {
+			c := newClient(fmt.Sprint("client ", i))
+			change(&c)
+			_, err := w.CreateClient(t.Context(), c, newEvent(audit.ClientCreated))
+			check(t, err)
+			if c.Disabled {
+				_, err = w.SetClientDisabled(t.Context(), c.ID, true, newEvent(audit.ClientDisabled))
+				check(t, err)
+			}
+		}
+		got, err := w.SigningNeeds(t.Context())
+		check(t, err)
+		slices.SortFunc(got, func(a, b clients.SigningNeed) int { return strings.Compare(string(a.IDTokenAlg), string(b.IDTokenAlg)) })
+		equal(t, "needs", got, []clients.SigningNeed{{IDTokenAlg: keys.ES256, AccessTTL: "1h"}, {IDTokenAlg: keys.RS256}})
 	})
 }
 
