@@ -13,10 +13,8 @@ type Claims struct {
 	UserInfo []string `json:"userinfo,omitempty"`
 	IDToken  []string `json:"id_token,omitempty"`
 	Subject  string   `json:"sub,omitempty"` // the one user that will do; empty: anybody
+	Classes  []string `json:"acr,omitempty"` // the values of acr that will do (section 5.5.1.1); none: any
 }
-
-// Empty tells whether nothing is asked for.
-func (c Claims) Empty() bool { return len(c.UserInfo) == 0 && len(c.IDToken) == 0 && c.Subject == "" }
 
 const (
 	maxClaims      = 16 << 10 // bytes
@@ -64,13 +62,31 @@ func ParseClaims(text string) (Claims, error) {
 		}
 		slices.Sort(*member.names)
 	}
+	if acr := asked.IDToken["acr"]; acr != nil && acr.Essential {
+		for _, value := range acr.all() {
+			var class string
+			if json.Unmarshal(value, &class) != nil || class == "" {
+				return Claims{}, errors.New("asks for an acr that is no text")
+			}
+			c.Classes = append(c.Classes, class)
+		}
+	}
 	return c, nil
 }
 
 // claim is what a request says of one claim; nil: that it is wanted.
 type claim struct {
-	Value  json.RawMessage   `json:"value"`
-	Values []json.RawMessage `json:"values"`
+	Essential bool              `json:"essential"`
+	Value     json.RawMessage   `json:"value"`
+	Values    []json.RawMessage `json:"values"`
+}
+
+// all returns the values of which the claim has to have one; none: any will do.
+func (c *claim) all() []json.RawMessage {
+	if c.Value != nil {
+		return append([]json.RawMessage{c.Value}, c.Values...)
+	}
+	return c.Values
 }
 
 // only returns the one text that a claim has to be, if any.
@@ -78,19 +94,17 @@ func (c *claim) only() (text string, err error) {
 	if c == nil {
 		return "", nil
 	}
-	value := c.Value
-	if value == nil && len(c.Values) > 0 {
-		if value = c.Values[0]; len(c.Values) > 1 {
-			return "", errClaims
-		}
-	}
-	if value == nil {
+	switch values := c.all(); len(values) {
+	case 0:
 		return "", nil
+	case 1:
+		if err = json.Unmarshal(values[0], &text); err == nil && text == "" {
+			err = errClaims
+		}
+		return text, err
+	default:
+		return "", errClaims
 	}
-	if err = json.Unmarshal(value, &text); err == nil && text == "" {
-		err = errClaims
-	}
-	return text, err
 }
 
 // depth bounds from above how deep a JSON text is nested.

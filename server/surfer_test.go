@@ -6,6 +6,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -192,6 +193,40 @@ func (s *surfer) grant(q url.Values, u users.User) view {
 		v = s.submit(v, "decision", "allow")
 	}
 	return v
+}
+
+// logOut says yes to the question whether to log out.
+func (s *surfer) logOut() {
+	s.t.Helper()
+	s.submit(s.open(http.MethodGet, "/logout", ""), "decision", "logout").page(s.t, http.StatusOK)
+}
+
+// at is the same browser at another replica, with the cookies that it has now.
+func (s *surfer) at(r *replica) *surfer {
+	return &surfer{replica: r, t: s.t, cookies: maps.Clone(s.cookies), headers: maps.Clone(s.headers)}
+}
+
+// parameters returns those of an answer that came in that mode, and nowhere else.
+func (v view) parameters(t testing.TB, mode string) url.Values {
+	t.Helper()
+	if mode == "form_post" {
+		if v.page(t, http.StatusOK); v.action != callback {
+			t.Errorf("a form to %q", v.action)
+		}
+		return v.hidden
+	}
+	if v.status != http.StatusSeeOther || v.location == nil {
+		t.Fatalf("no answer: %d, %.600s", v.status, v.body)
+	}
+	there, elsewhere := v.location.RawQuery, v.location.EscapedFragment()
+	if mode == "fragment" {
+		there, elsewhere = elsewhere, there
+	}
+	q, err := url.ParseQuery(there)
+	if check(t, err); elsewhere != "" {
+		t.Errorf("by %s, and %q elsewhere", mode, elsewhere)
+	}
+	return q
 }
 
 // code returns the code of an answer.

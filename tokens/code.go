@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -62,6 +63,9 @@ func (s *Service) RedeemCode(ctx context.Context, c *clients.Client, code, redir
 		Session: k.Session, CodeDigest: k.Digest(), ClientID: c.ID, ClientEpoch: c.Epoch, RedirectURI: redirectURI,
 		Scope: scope, Audience: audience, SessionDigest: first.digest(), IdleTTL: s.refreshTTL(c), TTL: s.sessionTTL(c),
 		Address: o.Address, UserAgent: shorten(o.UserAgent), MaxFailures: authorizations.MaxCodeFailures,
+	}
+	if strings.Contains(redirectURI, "\x00") {
+		r.RedirectURI = "none that a database takes for text"
 	}
 	if verifier != "" {
 		if r.Challenge, ok = authorizations.Challenge(verifier); !ok {

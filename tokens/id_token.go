@@ -19,14 +19,14 @@ import (
 // idTokenType is the JOSE typ of an ID token. No access token has it, and so neither is taken for the other.
 const idTokenType = "JWT"
 
-// idToken signs an ID token (OpenID Connect Core section 2) beside the access token. The nonce, which may be empty, is that of
+// idToken signs an ID token (OpenID Connect Core section 2) beside the access token, if that has the scope openid. The nonce, which may be empty, is that of
 // the request that began the session; a refresh repeats none.
 func (s *Service) idToken(ctx context.Context, c *clients.Client, g Grant, issued Issued, nonce string) (string, error) {
 	if g.Facts == nil {
 		return "", nil
 	}
 	scope, err := clients.ParseScope(issued.Scope)
-	if err != nil {
+	if err != nil || !slices.Contains(scope, clients.ScopeOpenID) {
 		return "", err
 	}
 	claims := shown(g.User, scope, g.Facts.Claims.IDToken)

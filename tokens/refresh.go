@@ -3,7 +3,6 @@ package tokens
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"signet/audit"
 	"signet/clients"
@@ -44,7 +43,7 @@ func (s *Service) Refresh(ctx context.Context, c *clients.Client, token string, 
 	}
 	succeed := func(g Grant, outcome Outcome) (Issued, Outcome, error) {
 		issued, err := s.issueFor(t.session, c, g, scope, audience)
-		if err == nil && g.Facts != nil && (scope == nil || slices.Contains(scope, clients.ScopeOpenID)) {
+		if err == nil {
 			issued.IDToken, err = s.idToken(ctx, c, g, issued, "")
 		}
 		issued.RefreshToken = s.codec.format(next)

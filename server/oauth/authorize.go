@@ -55,7 +55,7 @@ func (s *Server) authorize(c *gin.Context) {
 		s.answerError(c, target, err)
 		return
 	}
-	if s.comesAgain(c, form) {
+	if s.comesAgain(c, authorizePath, form) {
 		return
 	}
 	s.proceed(c, client, req, standing{})
@@ -80,16 +80,21 @@ func authorizationForm(c *gin.Context) (url.Values, error) {
 
 // comesAgain sends a browser that another site's page has made post the request to the same place by GET: only so does it
 // bring the cookie along that says who is logged in.
-func (s *Server) comesAgain(c *gin.Context, form url.Values) bool {
-	if c.Request.Method != http.MethodPost || c.GetHeader("Sec-Fetch-Site") != "cross-site" || s.loginCookie(c.Request) != "" {
+func (s *Server) comesAgain(c *gin.Context, path string, form url.Values) bool {
+	if c.Request.Method != http.MethodPost || s.fromHere(c.Request) || s.loginCookie(c.Request) != "" {
 		return false
 	}
-	if query := form.Encode(); len(query) < 8<<10 {
-		c.Redirect(http.StatusSeeOther, s.tokens.Issuer()+authorizePath+"?"+query)
-		return true
+	query := form.Encode()
+	if len(query) > maxQuery {
+		return false
 	}
-	return false
+	c.Header("Referrer-Policy", "no-referrer")
+	c.Redirect(http.StatusSeeOther, s.tokens.Issuer()+path+"?"+query)
+	return true
 }
+
+// maxQuery is how long a query string may be, in bytes, that Signet itself sends a browser to: proxies take no longer ones.
+const maxQuery = 6 << 10
 
 // target is where the answer to an authorization request goes.
 type target struct {
@@ -186,7 +191,7 @@ func (s *Server) readRequest(ctx context.Context, form url.Values, client *clien
 	case get("registration") != "":
 		return nil, badRequest("registration_not_supported", "the parameter registration is not supported")
 	case !client.May(clients.AuthorizationCode):
-		return nil, badRequest("unauthorized_client", "the client is not registered for the grant authorization_code")
+		return nil, errNotForCodes
 	}
 	r := &authorizations.Request{
 		ClientID: client.ID, RedirectURI: t.uri, RedirectSent: t.sent, ResponseMode: t.mode, State: t.state,
@@ -345,11 +350,11 @@ func targetOf(r *authorizations.Request) target {
 
 // standing is what a user has done already for the request at hand.
 type standing struct {
-	proved    bool // who they are
-	chosen    bool // as whom to go on
-	confirmed bool // that the client is allowed what it asks for
-	login     string
-	authTime  time.Time // with confirmed: of the login that the question was put to
+	proved    bool      // who they are
+	chosen    bool      // as whom to go on
+	confirmed bool      // that the client is allowed what it asks for
+	login     string    // that the question was put to, if any
+	authTime  time.Time // likewise, with confirmed
 }
 
 var (
@@ -357,6 +362,8 @@ var (
 	errConsentRequired = badRequest("consent_required", "the user has not allowed the client that yet")
 	errAccountRequired = badRequest("account_selection_required", "the user has to choose an account")
 	errAccessDenied    = badRequest("access_denied", "the user did not allow it")
+	errNotForCodes     = badRequest("unauthorized_client", "the client is not registered for the grant authorization_code")
+	errUnmetClass      = badRequest("unmet_authentication_requirements", "the user has not logged in in one of the ways that the claim acr is asked to tell of")
 )
 
 // proceed takes a request one step further: it asks the user for what is still wanted, one thing after the other, or answers it with
@@ -374,7 +381,7 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 			info := request.From(ctx)
 			info.UserID, info.SessionID = l.UserID, ""
 		}
-		if st.confirmed && (!known || l.ID != st.login || !l.Time.Equal(st.authTime)) {
+		if st.login != "" && (!known || l.ID != st.login || st.confirmed && !l.Time.Equal(st.authTime)) {
 			st = standing{} // somebody else by now, or nobody: begin anew
 		}
 		ask, refused := wanted(r, client, l, allowed, known, st)
@@ -447,6 +454,8 @@ func wanted(r *authorizations.Request, client *clients.Client, l visitorLogin, a
 		return login, nil
 	case r.Asks(authorizations.PromptAccount) && !st.chosen && !fresh:
 		return &question{authorizations.StageAccount, errAccountRequired}, nil
+	case len(r.Claims.Classes) > 0 && !slices.Contains(r.Claims.Classes, l.Class):
+		return nil, errUnmetClass
 	case slices.Contains(r.Scope, clients.ScopeAdmin) && !l.Admin:
 		return nil, badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
 	case st.confirmed:

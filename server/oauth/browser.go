@@ -172,7 +172,8 @@ func (s *Server) pending(c *gin.Context, stage authorizations.Stage, form url.Va
 	return p, false
 }
 
-// resume finds the client of a request that waited in a form, and looks once more where the answer goes.
+// resume finds the client of a request that waited in a form, and looks once more where the answer goes, and whether the client may
+// ask for that still.
 func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Client, bool) {
 	client, err := s.clients.Known(c.Request.Context(), r.ClientID)
 	if err == nil {
@@ -185,7 +186,18 @@ func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Cli
 		return nil, false
 	}
 	request.From(c.Request.Context()).ClientID = client.ID
-	return client, true
+	switch {
+	case !client.May(clients.AuthorizationCode):
+		err = errNotForCodes
+	case !r.Scope.Within(client.Scope):
+		err = unregisteredScope(r.Scope, client.Scope)
+	case !clients.Scope(r.Audience).Within(client.Resources(s.tokens.Issuer())):
+		err = errUnregisteredResource
+	default:
+		return client, true
+	}
+	s.answerError(c, targetOf(r), err)
+	return nil, false
 }
 
 // text returns a field of a form if it can be what a user has typed.

@@ -132,7 +132,7 @@ func (s *Server) chooseAccount(c *gin.Context) {
 	}
 	switch form.Get("decision") {
 	case "continue":
-		s.proceed(c, client, p.Request, standing{chosen: true})
+		s.proceed(c, client, p.Request, standing{chosen: true, login: p.Login})
 	case "other":
 		s.ask(c, client, p.Request, logins.Login{}, authorizations.Consent{}, authorizations.StageLogin)
 	default:

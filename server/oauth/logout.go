@@ -31,6 +31,9 @@ func (s *Server) logout(c *gin.Context) {
 		s.refusePage(c, locales(form), err)
 		return
 	}
+	if s.comesAgain(c, logoutPath, form) {
+		return
+	}
 	l, known, err := s.logins.Current(c.Request.Context(), s.loginCookie(c.Request))
 	switch {
 	case err != nil:
@@ -121,7 +124,9 @@ func (s *Server) endLogin(c *gin.Context, r *authorizations.Request, l logins.Lo
 			return
 		}
 	}
-	s.setHostCookie(c.Writer, loginCookieName, "", -1)
+	if len(c.Request.CookiesNamed(s.hostCookie(loginCookieName))) > 0 { // another site's page cannot take away what it does not bring along
+		s.setHostCookie(c.Writer, loginCookieName, "", -1)
+	}
 	if r.RedirectURI == "" {
 		s.pages.LoggedOut(c, r.Locales)
 		return

@@ -158,10 +158,12 @@ func (t *tokenCall) checkReach(issuer string) error {
 	case t.audience == nil:
 		t.audience = allowed
 	case !clients.Scope(t.audience).Within(allowed):
-		return badRequest("invalid_target", "the resource is not one that the client is registered for")
+		return errUnregisteredResource
 	}
 	return nil
 }
+
+var errUnregisteredResource = badRequest("invalid_target", "the resource is not one that the client is registered for")
 
 // unregisteredScope says which scope that was asked for is not among those that the client is registered for.
 func unregisteredScope(asked, registered clients.Scope) *Error {
