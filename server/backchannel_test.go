@@ -54,126 +54,124 @@ func (c *receiver) all() []url.Values {
 	return heard
 }
 
-// Every client with a session in a login is told of its end, once by all replicas together, whatever ended it.
-func TestBackchannelLogout(t *testing.T) {
-	onBackends(t, func(t *testing.T, b *backend) {
-		r, other := start(t, b), start(t, b)
-		local := fetch.Policy{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-		caller := fetch.New(local, "test")
-		defer caller.Close()
-		one, two := newReceiver(t), newReceiver(t)
-		u := r.user(t, "alice")
-		wired := func(id string, to *receiver) *clients.Client {
-			c := r.shop(t, id, trusted, func(c *clients.Client) { c.BackchannelLogoutURI = to.URL + "/backchannel" })
-			return c
+// tellsOfLogouts: every client with a session in a login is told of its end, once by all replicas together, whatever ended it.
+func tellsOfLogouts(t *testing.T, b *backend, r *replica) {
+	other := start(t, b)
+	local := fetch.Policy{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	caller := fetch.New(local, "test")
+	defer caller.Close()
+	one, two := newReceiver(t), newReceiver(t)
+	u := r.user(t, "alice")
+	wired := func(id string, to *receiver) *clients.Client {
+		c := r.shop(t, id, trusted, func(c *clients.Client) { c.BackchannelLogoutURI = to.URL + "/backchannel" })
+		return c
+	}
+	c1, c2 := wired("one", one), wired("two", two)
+	silent := r.shop(t, "silent", trusted)
+	tell := func() {
+		t.Helper()
+		var telling sync.WaitGroup
+		for _, rep := range []*replica{r, other} {
+			telling.Go(func() {
+				if err := rep.tokens.TellDue(t.Context(), rep.clients, caller); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-		c1, c2 := wired("one", one), wired("two", two)
-		silent := r.shop(t, "silent", trusted)
-		tell := func() {
-			t.Helper()
-			var telling sync.WaitGroup
-			for _, rep := range []*replica{r, other} {
-				telling.Go(func() {
-					if err := rep.tokens.TellDue(t.Context(), rep.clients, caller); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			telling.Wait()
+		telling.Wait()
+	}
+	// login begins two sessions on one, one on two, and returns the ID token of one.
+	login := func(s *surfer) string {
+		t.Helper()
+		token := r.redeem(t, c1, s.grant(ask(c1), u).code(t)).issued(t).text("id_token")
+		r.redeem(t, c1, s.authorize(ask(c1, "scope", "openid offline_access")).code(t)).issued(t)
+		r.redeem(t, c2, s.authorize(ask(c2)).code(t)).issued(t)
+		r.redeem(t, silent, s.authorize(ask(silent)).code(t)).issued(t)
+		return token
+	}
+	logout := func(s *surfer, hint string) {
+		t.Helper()
+		s.open(http.MethodGet, "/logout?"+form("id_token_hint", hint).Encode(), "").page(t, http.StatusOK)
+	}
+	want := func(what string, at *receiver, c *clients.Client, hint string) {
+		t.Helper()
+		heard := at.all()
+		if len(heard) != 1 || len(heard[0]) != 1 {
+			t.Fatalf("%s: heard %v", what, heard)
 		}
-		// login begins two sessions on one, one on two, and returns the ID token of one.
-		login := func(s *surfer) string {
-			t.Helper()
-			token := r.redeem(t, c1, s.grant(ask(c1), u).code(t)).issued(t).text("id_token")
-			r.redeem(t, c1, s.authorize(ask(c1, "scope", "openid offline_access")).code(t)).issued(t)
-			r.redeem(t, c2, s.authorize(ask(c2)).code(t)).issued(t)
-			r.redeem(t, silent, s.authorize(ask(silent)).code(t)).issued(t)
-			return token
+		header, claims := verify(t, r.jwks(t), heard[0].Get("logout_token"))
+		events, _ := claims["events"].(map[string]any)
+		event, isObject := events["http://schemas.openid.net/event/backchannel-logout"].(map[string]any)
+		if header["typ"] != "logout+jwt" || claims["iss"] != issuer || claims["aud"] != c.ID || claims["sub"] != u.ID || claims["sid"] != payload(t, hint)["sid"] ||
+			!isObject || len(event) != 0 || claims["nonce"] != nil || claims["jti"] == "" || claims["exp"].(float64)-claims["iat"].(float64) > 120 {
+			t.Errorf("%s: %v %v", what, header, claims)
 		}
-		logout := func(s *surfer, hint string) {
-			t.Helper()
-			s.open(http.MethodGet, "/logout?"+form("id_token_hint", hint).Encode(), "").page(t, http.StatusOK)
-		}
-		want := func(what string, at *receiver, c *clients.Client, hint string) {
-			t.Helper()
-			heard := at.all()
-			if len(heard) != 1 || len(heard[0]) != 1 {
-				t.Fatalf("%s: heard %v", what, heard)
-			}
-			header, claims := verify(t, r.jwks(t), heard[0].Get("logout_token"))
-			events, _ := claims["events"].(map[string]any)
-			event, isObject := events["http://schemas.openid.net/event/backchannel-logout"].(map[string]any)
-			if header["typ"] != "logout+jwt" || claims["iss"] != issuer || claims["aud"] != c.ID || claims["sub"] != u.ID || claims["sid"] != payload(t, hint)["sid"] ||
-				!isObject || len(event) != 0 || claims["nonce"] != nil || claims["jti"] == "" || claims["exp"].(float64)-claims["iat"].(float64) > 120 {
-				t.Errorf("%s: %v %v", what, header, claims)
-			}
-		}
+	}
 
-		s := r.surfer(t)
-		token := login(s)
-		logout(s, token)
-		tell()
-		want("log-out", one, c1, token)
-		want("log-out", two, c2, token)
-		tell()
-		if len(one.all())+len(two.all()) > 0 {
-			t.Error("told twice")
-		}
+	s := r.surfer(t)
+	token := login(s)
+	logout(s, token)
+	tell()
+	want("log-out", one, c1, token)
+	want("log-out", two, c2, token)
+	tell()
+	if len(one.all())+len(two.all()) > 0 {
+		t.Error("told twice")
+	}
 
-		for what, end := range map[string]func(){
-			"logged out everywhere": func() { check(t, r.users.EndSessions(t.Context(), u.ID, origin)) },
-			"a new password": func() {
-				_, err := r.users.Update(t.Context(), u.ID, users.Change{Password: new(password)}, origin)
-				check(t, err)
-			},
-			"another user logs in": func() {
-				v := s.submit(s.authorize(ask(c1, "prompt", "select_account")), "decision", "other")
-				s.enter(v, r.user(t, "bob")).code(t)
-			},
-		} {
-			s = r.surfer(t)
-			token = login(s)
-			end()
-			tell()
-			want(what, one, c1, token)
-			want(what, two, c2, token)
-		}
-
-		// A client that is down is told later; one that refuses is not bothered again.
+	for what, end := range map[string]func(){
+		"logged out everywhere": func() { check(t, r.users.EndSessions(t.Context(), u.ID, origin)) },
+		"a new password": func() {
+			_, err := r.users.Update(t.Context(), u.ID, users.Change{Password: new(password)}, origin)
+			check(t, err)
+		},
+		"another user logs in": func() {
+			v := s.submit(s.authorize(ask(c1, "prompt", "select_account")), "decision", "other")
+			s.enter(v, r.user(t, "bob")).code(t)
+		},
+	} {
 		s = r.surfer(t)
 		token = login(s)
-		one.answers(http.StatusServiceUnavailable)
-		two.answers(http.StatusBadRequest)
-		logout(s, token)
+		end()
 		tell()
-		if len(one.all()) != 1 || len(two.all()) != 1 {
-			t.Error("not told")
-		}
-		tell()
-		if len(one.all()) != 0 {
-			t.Error("told again at once")
-		}
-		one.answers(http.StatusOK)
-		b.Age(t, time.Hour)
-		tell()
-		want("an hour later", one, c1, token)
-		if len(two.all()) != 0 {
-			t.Error("who has refused is told again")
-		}
-		if n := b.Int(t, `SELECT count(*) FROM logout_notices`); n != 0 {
-			t.Errorf("%d notices are left", n)
-		}
+		want(what, one, c1, token)
+		want(what, two, c2, token)
+	}
 
-		// Nobody is told for longer than a day, and an address that is not allowed is not called.
-		token = login(s)
-		logout(s, token)
-		stranger := fetch.New(nil, "")
-		defer stranger.Close()
-		check(t, r.tokens.TellDue(t.Context(), r.clients, stranger))
-		b.Age(t, 25*time.Hour)
-		tell()
-		if len(one.all())+len(two.all()) > 0 {
-			t.Error("told after a day, or by a caller that must not")
-		}
-	})
+	// A client that is down is told later; one that refuses is not bothered again.
+	s = r.surfer(t)
+	token = login(s)
+	one.answers(http.StatusServiceUnavailable)
+	two.answers(http.StatusBadRequest)
+	logout(s, token)
+	tell()
+	if len(one.all()) != 1 || len(two.all()) != 1 {
+		t.Error("not told")
+	}
+	tell()
+	if len(one.all()) != 0 {
+		t.Error("told again at once")
+	}
+	one.answers(http.StatusOK)
+	b.Age(t, time.Hour)
+	tell()
+	want("an hour later", one, c1, token)
+	if len(two.all()) != 0 {
+		t.Error("who has refused is told again")
+	}
+	if n := b.Int(t, `SELECT count(*) FROM logout_notices`); n != 0 {
+		t.Errorf("%d notices are left", n)
+	}
+
+	// Nobody is told for longer than a day, and an address that is not allowed is not called.
+	token = login(s)
+	logout(s, token)
+	stranger := fetch.New(nil, "")
+	defer stranger.Close()
+	check(t, r.tokens.TellDue(t.Context(), r.clients, stranger))
+	b.Age(t, 25*time.Hour)
+	tell()
+	if len(one.all())+len(two.all()) > 0 {
+		t.Error("told after a day, or by a caller that must not")
+	}
 }
