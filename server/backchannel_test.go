@@ -15,6 +15,9 @@ import (
 	"signet/users"
 )
 
+// onThisMachine lets receivers be called.
+var onThisMachine = fetch.Policy{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
 // receiver is a client that wants to hear of log-outs.
 type receiver struct {
 	*httptest.Server
@@ -57,8 +60,7 @@ func (c *receiver) all() []url.Values {
 // tellsOfLogouts: every client with a session in a login is told of its end, once by all replicas together, whatever ended it.
 func tellsOfLogouts(t *testing.T, b *backend, r *replica) {
 	other := start(t, b)
-	local := fetch.Policy{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-	caller := fetch.New(local, "test")
+	caller := fetch.New(onThisMachine, "test")
 	defer caller.Close()
 	one, two := newReceiver(t), newReceiver(t)
 	u := r.user(t, "alice")
