@@ -26,6 +26,7 @@ type exam struct {
 	one, two, post *clients.Client
 	user           users.User
 	s              *surfer // a browser of its own for each module
+	n              int     // of clients that were registered
 }
 
 // module is one of the suite's, by its name there.
