@@ -1107,31 +1107,6 @@ func TestAnswersAndPages(t *testing.T) {
 	})
 }
 
-// Nothing that a visitor who is not logged in does writes to the database, but what the throttle counts.
-func TestVisitorsWriteNothing(t *testing.T) {
-	onBackends(t, func(t *testing.T, b *backend) {
-		r := start(t, b)
-		c := r.shop(t, "shop")
-		rows := func() (n int64) {
-			for _, table := range []string{"logins", "authorization_codes", "consents", "sessions", "audit_events", "logout_notices"} {
-				n += b.Int(t, "SELECT count(*) FROM "+table)
-			}
-			return n
-		}
-		before := rows()
-		for range 20 {
-			s := r.surfer(t)
-			v := s.authorize(ask(c))
-			s.submit(v, "decision", "deny").refused(t, "access_denied")
-			s.open(http.MethodGet, "/logout", "").page(t, http.StatusOK)
-			s.authorize(ask(c, "prompt", "none")).refused(t, "login_required")
-		}
-		if now := rows(); now != before {
-			t.Errorf("%d rows, there were %d", now, before)
-		}
-	})
-}
-
 // Login by browser is throttled like any other.
 func TestBrowserLoginIsThrottled(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"signet/audit"
 	"signet/authorizations"
@@ -56,6 +57,7 @@ type settings struct {
 	cookieDomain  string
 	keysNotLoaded bool
 	log           *slog.Logger
+	tracer        pgx.QueryTracer
 }
 
 const (
@@ -101,7 +103,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	}
 	secret, err := keys.ParseSecret(set.secret)
 	check(t, err)
-	store, err := storage.Open(t.Context(), b.URL, nil)
+	store, err := storage.Open(t.Context(), b.URL, set.tracer)
 	check(t, err)
 	r := &replica{store: store, closeStore: sync.OnceFunc(store.Close)}
 	t.Cleanup(r.closeStore)

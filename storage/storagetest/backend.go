@@ -39,6 +39,13 @@ func Each(t *testing.T, f func(t *testing.T, b *Backend)) {
 	})
 }
 
+// EachAlone is Each for what must not share the process with other tests: one kind after the other, before the parallel ones.
+func EachAlone(t *testing.T, f func(t *testing.T, b *Backend)) {
+	t.Helper()
+	t.Run("postgres", func(t *testing.T) { f(t, newBackend(t, "postgres", migratedPostgres(t))) })
+	t.Run("sqlite", func(t *testing.T) { f(t, newBackend(t, "sqlite", SQLite(t))) })
+}
+
 func newBackend(t testing.TB, name, url string) *Backend {
 	t.Helper()
 	b := &Backend{Name: name, URL: url}
@@ -113,6 +120,49 @@ func (b *Backend) Int(t testing.TB, query string, args ...any) (n int64) {
 		return db.QueryRowContext(context.Background(), b.dialect(query), args...).Scan(&n)
 	})
 	return n
+}
+
+// Writes returns what tells all writes to the tables from each other that were committed until then: rows that were inserted, updated
+// or deleted.
+func (b *Backend) Writes(t testing.TB) func() string {
+	t.Helper()
+	if b.Name == "sqlite" {
+		// The version of the data changes with every transaction of another connection that writes.
+		var conn *sql.Conn
+		b.raw(t, func(db *sql.DB) (err error) { conn, err = db.Conn(context.Background()); return err })
+		t.Cleanup(func() { _ = conn.Close() })
+		return func() (version string) {
+			t.Helper()
+			if err := conn.QueryRowContext(context.Background(), "PRAGMA data_version").Scan(&version); err != nil {
+				t.Fatal(err)
+			}
+			return version
+		}
+	}
+	return func() (sum string) {
+		t.Helper()
+		b.raw(t, func(db *sql.DB) error {
+			ctx := context.Background()
+			rows, err := db.QueryContext(ctx, "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() ORDER BY 1")
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			for rows.Next() {
+				// Every version of a row has the transaction in it that wrote it, and the one that deleted it is gone from the sum.
+				var table, part string
+				if err := rows.Scan(&table); err != nil {
+					return err
+				}
+				if err := db.QueryRowContext(ctx, `SELECT count(*) || '/' || coalesce(sum(xmin::text::bigint), 0) FROM "`+table+`"`).Scan(&part); err != nil {
+					return err
+				}
+				sum += table + " " + part + "; "
+			}
+			return rows.Err()
+		})
+		return sum
+	}
 }
 
 // dialect makes numbered parameters ones that the database understands.
