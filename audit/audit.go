@@ -52,6 +52,10 @@ const (
 	UserEnabled         Type = "user.enabled"
 	UserPasswordChanged Type = "user.password_changed"
 	UserLoggedOut       Type = "user.logged_out"
+	UserInvited         Type = "user.invited"
+
+	PasswordResetRequested Type = "password_reset.requested" // a link was made
+	PasswordResetUsed      Type = "password_reset.used"
 
 	KeyCreated Type = "key.created"
 	KeyRotated Type = "key.rotated"
@@ -67,8 +71,8 @@ var Types = []Type{
 	SessionCreated, SessionRevoked,
 	RefreshTokenReused, RefreshTokenRetriedElsewhere, RefreshTokenCaughtUp, AccessTokenRevoked,
 	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated, ScopeUpdated, ScopeDeleted,
-	UserCreated, UserUpdated, UserDeleted, UserDisabled, UserEnabled, UserPasswordChanged, UserLoggedOut,
-	KeyCreated, KeyRotated, KeyRevoked, ServiceInterrupted,
+	UserCreated, UserUpdated, UserDeleted, UserDisabled, UserEnabled, UserPasswordChanged, UserLoggedOut, UserInvited,
+	PasswordResetRequested, PasswordResetUsed, KeyCreated, KeyRotated, KeyRevoked, ServiceInterrupted,
 }
 
 // Event is one entry of the record. Members without a value are left out of its JSON.

@@ -26,6 +26,7 @@ import (
 	"signet/clients"
 	"signet/keys"
 	"signet/logins"
+	"signet/mail"
 	"signet/server"
 	"signet/server/oauth"
 	"signet/server/pages"
@@ -56,6 +57,8 @@ type settings struct {
 	origins       []string
 	cookieDomain  string
 	keysNotLoaded bool
+	mailer        mail.Sender
+	signUp        users.SignUp
 	log           *slog.Logger
 	tracer        pgx.QueryTracer
 }
@@ -85,6 +88,7 @@ type replica struct {
 
 	logins         *logins.Service
 	authorizations *authorizations.Service
+	mails          *mail.Service
 
 	close      func()
 	closeStore func()
@@ -109,7 +113,8 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	t.Cleanup(r.closeStore)
 	check(t, store.Migrate(t.Context()))
 	r.clients = clients.New(r.store, clients.Config{AllowHTTP: func(host string) bool { return host == "127.0.0.1" }}, set.log)
-	r.users = users.New(r.store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: set.loginWindow}, set.log)
+	r.users = users.New(r.store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: set.loginWindow, SignUp: set.signUp}, set.log)
+	r.mails = mail.New(r.store, r.users, mail.Config{Issuer: set.issuer, Brand: "Example", Sender: set.mailer}, set.log)
 	r.keys = keys.New(r.store, keys.Config{
 		Secret: secret, Algorithm: set.alg, SigningSecret: []byte(set.signingSecret), TokenTTL: set.accessTTL, RotateEvery: 30 * 24 * time.Hour,
 	}, set.log)
@@ -122,10 +127,10 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	if !set.keysNotLoaded {
 		check(t, r.keys.Load(t.Context()))
 	}
-	look, err := pages.New(pages.Config{Issuer: set.issuer})
+	look, err := pages.New(pages.Config{Issuer: set.issuer, Mail: r.mails.Enabled(), SignUp: r.users.SignUp() != users.SignUpOff})
 	check(t, err)
 	s := server.New(server.Config{TrustedProxies: set.proxies, CORSOrigins: set.origins, CookieDomain: set.cookieDomain, Pages: look}, r.store, oauth.Services{
-		Clients: r.clients, Users: r.users, Tokens: r.tokens, Keys: r.keys, Logins: r.logins, Authorizations: r.authorizations,
+		Clients: r.clients, Users: r.users, Tokens: r.tokens, Keys: r.keys, Logins: r.logins, Authorizations: r.authorizations, Mails: r.mails,
 	}, set.log)
 	r.public = s.Public()
 	srv := httptest.NewServer(r.public)

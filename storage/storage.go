@@ -15,6 +15,7 @@ import (
 	"signet/clients"
 	"signet/keys"
 	"signet/logins"
+	"signet/mail"
 	"signet/storage/postgres"
 	"signet/storage/sqlite"
 	"signet/tokens"
@@ -29,6 +30,7 @@ type Store interface {
 	clients.Store
 	keys.Store
 	logins.Store
+	mail.Store
 	tokens.Store
 	users.Store
 
@@ -58,6 +60,10 @@ type Store interface {
 	DeleteEvents(ctx context.Context, retention time.Duration) (int64, error)
 	// DeleteEndedLogins deletes logins that have ended, codes that nobody fetched, and consents of users or to clients that are gone.
 	DeleteEndedLogins(ctx context.Context) (int64, error)
+	// DeleteExpiredLinks deletes links that have expired.
+	DeleteExpiredLinks(ctx context.Context) (int64, error)
+	// DeleteUnsentMails deletes mails that could not be sent for as long as they are tried to be.
+	DeleteUnsentMails(ctx context.Context) (int64, error)
 	// DeleteInterruptions deletes interruptions that ended longer ago than the retention.
 	DeleteInterruptions(ctx context.Context, retention time.Duration) (int64, error)
 	// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep beyond the longest life of a token of theirs.

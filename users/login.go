@@ -187,7 +187,7 @@ func (a Attempt) Count(known []Failures) Counted {
 // Events returns which of the events of a failed attempt are to be recorded: none for one that counts once already.
 func (c Counted) Events(failed, throttled audit.Event) []audit.Event {
 	switch {
-	case len(c.Changed) == 0:
+	case len(c.Changed) == 0, failed.Type == "":
 		return nil
 	case c.reached:
 		return []audit.Event{failed, throttled}

@@ -67,6 +67,23 @@ type Store interface {
 	// wait because of earlier failures: 0 if it may go on. StandIn is the hash of whichever user a.Username falls on, empty if there
 	// is none: what an unknown user's check is made to cost.
 	LoginCandidate(ctx context.Context, canonical string, a Attempt) (u *User, standIn string, wait time.Duration, err error)
+	// UserByEmail returns the user whose verified address that is, in lower case, or ErrNotFound.
+	UserByEmail(ctx context.Context, email string) (User, error)
+
+	// CreateLink stores the link in the place of any other one of its purpose for its subject, with the event, if that has a type, and
+	// returns its end. A link to make an account is an invitation if the one before was, and lives as long as that one at least. It returns
+	// ErrNotFound for a reset unless the user is in the link's epoch and enabled.
+	CreateLink(ctx context.Context, r LinkRef, n Link, ttl time.Duration, e audit.Event) (expires time.Time, err error)
+	// Link returns the link, if it has not expired and, if it is for a user, that one is as they were.
+	Link(ctx context.Context, r LinkRef) (l Link, ok bool, err error)
+	// Invited tells whether there is an invitation, not expired, for the address, which is in lower case.
+	Invited(ctx context.Context, email string) (bool, error)
+	// UseResetLink deletes the link, replaces the user's password hash, raises their epoch, and forgets the failures of the subject, or
+	// returns ErrLink.
+	UseResetLink(ctx context.Context, r LinkRef, l Link, hash string, failures []byte, events []audit.Event) (User, error)
+	// UseAccountLink deletes the link and inserts the user, or returns ErrLink, ErrExists or ErrEmailTaken and changes nothing.
+	UseAccountLink(ctx context.Context, r LinkRef, u User, canonical string, e audit.Event) (User, error)
+
 	// CountLoginFailure counts the failed attempt for its username and its address, the same password once, and writes
 	// the events of what it changed. Beyond the cap it counts nothing and tells how long to wait.
 	CountLoginFailure(ctx context.Context, a Attempt, failed, throttled audit.Event) (Counted, error)
@@ -105,6 +122,7 @@ type Config struct {
 	Secret      keys.Secret
 	MaxFailures int           // failed logins for one username or address before they are throttled
 	Window      time.Duration // for how long failures count
+	SignUp      SignUp        // who may make an account; empty: off
 }
 
 // Service looks after users and checks their passwords.
@@ -114,13 +132,15 @@ type Service struct {
 	log     *slog.Logger
 	hasher  *hasher
 	failKey []byte // keys what is stored of failed logins
+
+	linkTagger keys.Tagger
 }
 
 // New returns a service on the store.
 func New(store Store, cfg Config, log *slog.Logger) *Service {
 	return &Service{
 		store: store, cfg: cfg, log: log, hasher: newHasher(),
-		failKey: cfg.Secret.Derive("failed login v1")[0],
+		failKey: cfg.Secret.Derive("failed login v1")[0], linkTagger: cfg.Secret.Tagger("link tag v1"),
 	}
 }
 

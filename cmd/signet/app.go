@@ -17,6 +17,7 @@ import (
 	"signet/fetch"
 	"signet/keys"
 	"signet/logins"
+	"signet/mail"
 	"signet/storage"
 	"signet/tokens"
 	"signet/users"
@@ -34,12 +35,17 @@ type app struct {
 
 	logins         *logins.Service
 	authorizations *authorizations.Service
+	mails          *mail.Service
 }
 
 // newApp wires the services. Postgres is not connected to yet. The tracer may be nil.
 func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryTracer) (*app, error) {
 	slog.SetDefault(log) // for what has none of its own to say something in
 	if err := cfg.needSecret(); err != nil {
+		return nil, err
+	}
+	mailer, err := cfg.mailer()
+	if err != nil {
 		return nil, err
 	}
 	store, err := storage.Open(ctx, cfg.DatabaseURL, tracer)
@@ -49,7 +55,9 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 	a := &app{cfg: cfg, log: log, store: store, clients: clients.New(store, clients.Config{AllowHTTP: fetch.Policy(cfg.FetchAllow).AllowsHTTP}, log)}
 	a.users = users.New(store, users.Config{
 		Secret: cfg.secret, MaxFailures: cfg.LoginMaxFailures, Window: time.Duration(cfg.LoginWindow),
+		SignUp: users.SignUp(cfg.SignUp),
 	}, log)
+	a.mails = mail.New(store, a.users, mail.Config{Issuer: cfg.Issuer, Brand: cfg.BrandName, Sender: mailer}, log)
 	a.keys = keys.New(store, keys.Config{
 		Secret: cfg.secret, Algorithm: keys.Algorithm(cfg.SigningAlg), SigningSecret: []byte(cfg.SigningSecret),
 		TokenTTL: time.Duration(cfg.AccessTTL), HintTTL: time.Duration(cfg.SessionTTL), RotateEvery: time.Duration(cfg.KeyRotation),

@@ -24,6 +24,8 @@ type cleaned struct {
 	Events        int64 `json:"audit_events"`
 	Keys          int64 `json:"signing_keys"`
 	Interruptions int64 `json:"interruptions"`
+	Links         int64 `json:"links"`
+	Mails         int64 `json:"unsent_mails"`
 	Activity      int64 `json:"activity"`
 }
 
@@ -46,6 +48,8 @@ func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 		{&done.Events, func() (int64, error) { return a.store.DeleteEvents(ctx, time.Duration(a.cfg.AuditRetention)) }},
 		{&done.Keys, func() (int64, error) { return a.store.DeleteRetiredKeys(ctx, a.keys.KeepForHints()) }},
 		{&done.Interruptions, func() (int64, error) { return a.store.DeleteInterruptions(ctx, keepInterruptions) }},
+		{&done.Links, func() (int64, error) { return a.store.DeleteExpiredLinks(ctx) }},
+		{&done.Mails, func() (int64, error) { return a.store.DeleteUnsentMails(ctx) }},
 		{&done.Activity, func() (int64, error) { return a.store.DeleteActivity(ctx, time.Duration(a.cfg.AuditRetention)) }},
 	} {
 		if *step.rows, err = step.run(); err != nil {
@@ -88,7 +92,8 @@ func cleanupCommand() *cobra.Command {
 			return out.printer(cmd).object(done,
 				[2]string{"sessions", count(done.Sessions)}, [2]string{"logins", count(done.Logins)}, [2]string{"revoked access tokens", count(done.Revocations)},
 				[2]string{"login failures", count(done.LoginFailures)}, [2]string{"audit events", count(done.Events)},
-				[2]string{"signing keys", count(done.Keys)}, [2]string{"interruptions", count(done.Interruptions)}, [2]string{"activity counts", count(done.Activity)})
+				[2]string{"signing keys", count(done.Keys)}, [2]string{"interruptions", count(done.Interruptions)},
+				[2]string{"links", count(done.Links)}, [2]string{"unsent mails", count(done.Mails)}, [2]string{"activity counts", count(done.Activity)})
 		})
 	})
 	return cmd

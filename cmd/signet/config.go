@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
+	netmail "net/mail"
 	"net/netip"
 	"net/url"
 	"os"
@@ -24,6 +26,8 @@ import (
 
 	"signet/clients"
 	"signet/keys"
+	"signet/mail"
+	"signet/users"
 )
 
 // config is the configuration as the environment gives it. The tags are what `signet serve --help` and the reference in
@@ -55,16 +59,20 @@ type config struct {
 	AuditRetention   positive    `env:"SIGNET_AUDIT_RETENTION" envDefault:"90d" help:"how long audit events are kept"`
 	CookieDomain     string      `env:"SIGNET_COOKIE_DOMAIN" help:"Domain= of the cookie with a browser session's access token, such as example.com for an API at api.example.com"`
 	FetchAllow       proxies     `env:"SIGNET_FETCH_ALLOW" help:"CIDRs, separated by commas, outside of the internet that addresses of clients (back-channel logout) may lead to, also without TLS"`
+	SMTPURL          string      `env:"SIGNET_SMTP_URL" help:"the mail server, smtps://user:password@host or smtp://user:password@host:587; unset: no mail is sent, and links are handed out"`
+	MailFrom         mailFrom    `env:"SIGNET_MAIL_FROM" help:"the address that mails come from, such as Example <login@example.com>"`
+	SignUp           signUp      `env:"SIGNET_SIGN_UP" envDefault:"off" help:"who may make an account: off, invited (who was invited may ask for the link again) or open (anybody with an address)"`
 	DrainDelay       duration    `env:"SIGNET_DRAIN_DELAY" envDefault:"3s" help:"how long after SIGTERM requests are still taken, while /readyz says 503, so that load balancers notice first"`
 	CORSOrigins      origins     `env:"SIGNET_CORS_ORIGINS" help:"browser origins, separated by commas, that may call /token and /revoke"`
 	LogFormat        logFormat   `env:"SIGNET_LOG_FORMAT" help:"text or json; unset: text on a terminal, else json"`
 	LogLevel         logLevel    `env:"SIGNET_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	secret           keys.Secret // of Secret, or of the data directory's secret file
 	unknown          []string    // names that begin with SIGNET_ and are no setting
+	terminal         io.Writer   // where mails are printed for want of a mail server; nil: nowhere
 }
 
 // fileSettings are the secrets that NAME_FILE may give, as orchestrators mount them.
-var fileSettings = []string{"SIGNET_SECRET", "SIGNET_SIGNING_SECRET", "SIGNET_DATABASE_URL"}
+var fileSettings = []string{"SIGNET_SECRET", "SIGNET_SIGNING_SECRET", "SIGNET_DATABASE_URL", "SIGNET_SMTP_URL"}
 
 // loadConfig reads the environment and a .env file in the working directory; the environment wins. Its errors name the
 // setting and say what is allowed.
@@ -189,6 +197,9 @@ func (c *config) validate() error {
 	if c.SigningAlg == algorithm(keys.HS256) && len(c.SigningSecret) < keys.MinSigningSecret {
 		return fmt.Errorf("SIGNET_SIGNING_SECRET: HS256 needs a secret of at least %d bytes", keys.MinSigningSecret)
 	}
+	if err := c.validateMail(); err != nil {
+		return err
+	}
 	if c.LoginMaxFailures < 1 || c.LoginMaxFailures > 1000 {
 		return errors.New("SIGNET_LOGIN_MAX_FAILURES: must be 1 to 1000")
 	}
@@ -201,6 +212,40 @@ func (c *config) validate() error {
 		return errors.New("SIGNET_DATABASE_URL: must begin with postgres:// or sqlite:")
 	}
 	return nil
+}
+
+// validateMail wants all that it takes to send mails, or nothing.
+func (c *config) validateMail() error {
+	switch {
+	case c.SMTPURL == "" && c.MailFrom == "":
+		return nil
+	case c.SMTPURL == "":
+		return errors.New("SIGNET_SMTP_URL: is needed beside SIGNET_MAIL_FROM")
+	case c.MailFrom == "":
+		return errors.New("SIGNET_MAIL_FROM: is needed beside SIGNET_SMTP_URL")
+	}
+	if _, err := mail.NewSMTP(c.SMTPURL, string(c.MailFrom)); err != nil {
+		return fmt.Errorf("SIGNET_SMTP_URL: %w", err)
+	}
+	return nil
+}
+
+// mailer returns what sends mails, or nil where none are sent.
+func (c *config) mailer() (mail.Sender, error) {
+	if c.SMTPURL != "" {
+		s, err := mail.NewSMTP(c.SMTPURL, string(c.MailFrom))
+		if err != nil {
+			return nil, fmt.Errorf("SIGNET_SMTP_URL: %w", err)
+		}
+		return s, nil
+	}
+	if c.terminal != nil {
+		return mail.Printer{W: c.terminal}, nil
+	}
+	if c.SignUp != signUp(users.SignUpOff) {
+		return nil, fmt.Errorf("SIGNET_SIGN_UP: %s needs mails, which confirm addresses: set SIGNET_SMTP_URL and SIGNET_MAIL_FROM", c.SignUp)
+	}
+	return nil, nil
 }
 
 // domainName is what a cookie's Domain may be.
@@ -369,6 +414,28 @@ func (o *origins) UnmarshalText(text []byte) error {
 		}
 		*o = append(*o, part)
 	}
+	return nil
+}
+
+type signUp users.SignUp
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *signUp) UnmarshalText(text []byte) error {
+	*s = signUp(text)
+	if !slices.Contains(users.SignUps, users.SignUp(text)) {
+		return fmt.Errorf("%q must be off, invited or open", text)
+	}
+	return nil
+}
+
+type mailFrom string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (m *mailFrom) UnmarshalText(text []byte) error {
+	if _, err := netmail.ParseAddress(string(text)); err != nil {
+		return fmt.Errorf("%q must be an address such as login@example.com or Example <login@example.com>", text)
+	}
+	*m = mailFrom(text)
 	return nil
 }
 

@@ -33,6 +33,7 @@ func devCommand() *cobra.Command {
 			}
 			cfg.DrainDelay = 0 // nobody balances load between demos
 			out := cmd.OutOrStdout()
+			cfg.terminal = out
 			if !cfg.embedded() {
 				fmt.Fprintln(out, "signet dev uses the embedded database; the configured one is left alone. (signet serve uses that.)")
 				cfg.DatabaseURL = cfg.embeddedURL()

@@ -26,6 +26,7 @@ import (
 	"signet/server"
 	"signet/server/oauth"
 	"signet/server/pages"
+	"signet/users"
 )
 
 func serveCommand() *cobra.Command {
@@ -60,7 +61,9 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	}
 	defer a.store.Close()
 	counter := activity.NewCounter(a.store, log)
-	look, err := pages.New(pages.Config{Issuer: cfg.Issuer, BrandName: cfg.BrandName, BrandLogo: cfg.BrandLogo, BrandColor: cfg.BrandColor})
+	look, err := pages.New(pages.Config{Issuer: cfg.Issuer, BrandName: cfg.BrandName, BrandLogo: cfg.BrandLogo, BrandColor: cfg.BrandColor,
+		Mail: a.mails.Enabled(), SignUp: a.users.SignUp() != users.SignUpOff,
+	})
 	if err != nil {
 		return err
 	}
@@ -68,7 +71,7 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins, CookieDomain: cfg.CookieDomain,
 		Pages: look, DrainDelay: time.Duration(cfg.DrainDelay), Activity: counter,
 	}, a.store, oauth.Services{
-		Clients: a.clients, Users: a.users, Tokens: a.tokens, Keys: a.keys, Logins: a.logins, Authorizations: a.authorizations,
+		Clients: a.clients, Users: a.users, Tokens: a.tokens, Keys: a.keys, Logins: a.logins, Authorizations: a.authorizations, Mails: a.mails,
 	}, log)
 	listeners, err := server.Listen(ctx, cfg.Listen, cfg.ManagementListen, cfg.TLSCert, cfg.TLSKey)
 	if err != nil {
@@ -94,6 +97,9 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		working.Go(func() { a.keys.Follow(background) })
 		working.Go(func() { a.tokens.Watch(background, s.Interrupted) })
 		working.Go(func() { a.tellOfLogouts(background) })
+		if a.mails.Enabled() {
+			working.Go(func() { a.mails.Follow(background) })
+		}
 		working.Go(func() { a.keepClean(background) })
 		working.Go(func() { counter.Follow(background) })
 	})

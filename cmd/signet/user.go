@@ -26,7 +26,7 @@ func userCommand() *cobra.Command {
 		onUser("logout", "End all of a user's sessions, on every client", func(ctx context.Context, a *app, u users.User) (users.User, error) {
 			return u, a.users.EndSessions(ctx, u.ID, cliOrigin())
 		}),
-		userDeleteCommand())
+		userResetLinkCommand(), userInviteCommand(), userDeleteCommand())
 }
 
 // userWithPassword is a user whose password was made up, and is shown this once.

@@ -8,6 +8,7 @@ import (
 	"signet/audit"
 	"signet/clients"
 	"signet/keys"
+	"signet/mail"
 	"signet/tokens"
 	"signet/users"
 )
@@ -18,14 +19,15 @@ type Server struct {
 	users   *users.Service
 	tokens  *tokens.Service
 	keys    *keys.Service
+	mails   *mail.Service
 	audit   audit.Store
 
 	loginFailed func(error)
 }
 
 // New returns a server on the domain's services. LoginFailed is told of passwords that were wrong.
-func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, a audit.Store, loginFailed func(error)) *Server {
-	return &Server{clients: c, users: u, tokens: t, keys: k, audit: a, loginFailed: loginFailed}
+func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, m *mail.Service, a audit.Store, loginFailed func(error)) *Server {
+	return &Server{clients: c, users: u, tokens: t, keys: k, mails: m, audit: a, loginFailed: loginFailed}
 }
 
 // Routes adds the endpoints to r. Its paths have to be escaped ones: the id of a client may hold a slash.
@@ -47,6 +49,8 @@ func (s *Server) Routes(r gin.IRouter) {
 	admin(http.MethodPatch, "/users/:id", s.changeUser)
 	admin(http.MethodDelete, "/users/:id", s.deleteUser)
 	admin(http.MethodDelete, "/users/:id/sessions", s.endUserSessions)
+	admin(http.MethodPost, "/users/:id/reset-link", s.makeResetLink)
+	admin(http.MethodPost, "/invitations", s.invite)
 	admin(http.MethodGet, "/sessions", s.listSessions)
 	admin(http.MethodDelete, "/sessions/:id", s.endSession)
 	admin(http.MethodGet, "/keys", s.listKeys)

@@ -72,7 +72,7 @@ func fail(c *gin.Context, err error) {
 		err = notFound("there is no such user")
 	case errors.Is(err, users.ErrExists):
 		err = bad("username", "a user with this name exists already")
-	case errors.Is(err, users.ErrUsername), errors.Is(err, users.ErrPassword), errors.Is(err, keys.ErrNotRotatable):
+	case errors.Is(err, users.ErrUsername), errors.Is(err, users.ErrPassword), errors.Is(err, users.ErrDisabled), errors.Is(err, keys.ErrNotRotatable):
 		err = badRequest(err.Error()) // the first two begin with the member's name
 	case errors.Is(err, keys.ErrNoKey):
 		err = notFound("there is no such signing key")

@@ -129,3 +129,26 @@ func (s *Server) endUserSessions(c *call) (reply, error) {
 	}
 	return noContent, s.users.EndSessions(c.Request.Context(), u.ID, c.origin)
 }
+
+// makeResetLink answers POST /admin/users/{id}/reset-link.
+func (s *Server) makeResetLink(c *call) (reply, error) {
+	u, err := s.user(c)
+	if err != nil {
+		return reply{}, err
+	}
+	h, err := s.mails.ResetLink(c.Request.Context(), u, c.origin)
+	return reply{http.StatusCreated, h}, err
+}
+
+// invite answers POST /admin/invitations.
+func (s *Server) invite(c *call) (reply, error) {
+	var given struct {
+		Email  string `json:"email"`
+		Locale string `json:"locale"`
+	}
+	if err := c.decode(&given); err != nil {
+		return reply{}, err
+	}
+	h, err := s.mails.Invite(c.Request.Context(), given.Email, []string{given.Locale}, c.origin)
+	return reply{http.StatusCreated, h}, err
+}

@@ -20,6 +20,7 @@ import (
 	"signet/audit"
 	"signet/clients"
 	"signet/keys"
+	"signet/mail"
 	"signet/server/request"
 	"signet/tokens"
 	"signet/users"
@@ -31,6 +32,7 @@ type Domain struct {
 	Users    *users.Service
 	Tokens   *tokens.Service
 	Keys     *keys.Service
+	Mails    *mail.Service
 	Audit    audit.Store
 	Activity activity.Store
 	Counter  *activity.Counter // is told of logins; may be nil
@@ -99,6 +101,9 @@ func (s *Console) Routes(r gin.IRouter) {
 	post("/users", s.createUser)
 	get("/user", s.showUser)
 	post("/user/password", s.newPassword)
+	post("/user/reset-link", s.makeResetLink)
+	get("/users/invite", s.newInvitation)
+	post("/users/invite", s.invite)
 	post("/user/enable", s.enableUser)
 	post("/user/admin", s.makeAdmin)
 	get("/user/no-admin", s.confirmUser("user-no-admin"))

@@ -24,6 +24,7 @@ import (
 	"signet/clients"
 	"signet/keys"
 	"signet/logins"
+	"signet/mail"
 	"signet/server"
 	"signet/server/oauth"
 	"signet/server/pages"
@@ -41,6 +42,7 @@ type settings struct {
 	accessTTL   time.Duration
 	maxFailures int
 	alg         keys.Algorithm
+	mailer      mail.Sender
 }
 
 // site is a server with a console, behind real HTTP.
@@ -112,6 +114,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *site {
 	check(t, err)
 	all := server.New(server.Config{Activity: s.counter, Pages: look}, store, oauth.Services{
 		Clients: s.clients, Users: s.users, Tokens: s.tokens, Keys: s.keys, Authorizations: codes,
+		Mails:  mail.New(store, s.users, mail.Config{Issuer: set.issuer, Brand: "Example", Sender: set.mailer}, log),
 		Logins: logins.New(store, logins.Config{Secret: secret, StayTTL: 30 * 24 * time.Hour}, log),
 	}, log)
 	srv.Config.Handler, s.management = all.Public(), all.Management()

@@ -187,6 +187,7 @@ var done = map[string]string{
 	"user-admin":      "The user is an admin now.",
 	"user-no-admin":   "The user is no admin any more.",
 	"user-logout":     "The user is logged out everywhere.",
+	"invited":         "The invitation is on its way.",
 	"user-deleted":    "The user is deleted.",
 	"session-ended":   "The session is ended.",
 	"session-gone":    "That session had ended before.",

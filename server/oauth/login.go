@@ -30,6 +30,7 @@ func (s *Server) pageRoutes(r gin.IRouter) {
 		// Nothing is here by itself: the pages are answers to /authorize.
 		r.GET(path, func(c *gin.Context) { s.pages.Error(c, http.StatusNotFound, nil, pages.Error{Kind: pages.Stale}) })
 	}
+	s.recoveryRoutes(r)
 	s.pages.Routes(r)
 }
 

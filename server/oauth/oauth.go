@@ -16,6 +16,7 @@ import (
 	"signet/clients"
 	"signet/keys"
 	"signet/logins"
+	"signet/mail"
 	"signet/server/pages"
 	"signet/tokens"
 	"signet/users"
@@ -34,6 +35,7 @@ type Server struct {
 
 	logins         *logins.Service
 	authorizations *authorizations.Service
+	mails          *mail.Service
 
 	cookieDomain  string
 	secureCookies bool
@@ -47,13 +49,14 @@ type Services struct {
 	Keys           *keys.Service
 	Logins         *logins.Service
 	Authorizations *authorizations.Service
+	Mails          *mail.Service
 }
 
 // New returns a server on the domain's services that registers its metrics, and tells the counter, which may be nil, what happens.
 // The cookie domain, which may be empty, is that of the cookie with the access token.
 func New(d Services, p *pages.Pages, reg prometheus.Registerer, counter *activity.Counter, cookieDomain string) *Server {
 	s := &Server{
-		clients: d.Clients, users: d.Users, tokens: d.Tokens, keys: d.Keys, logins: d.Logins, authorizations: d.Authorizations,
+		clients: d.Clients, users: d.Users, tokens: d.Tokens, keys: d.Keys, logins: d.Logins, authorizations: d.Authorizations, mails: d.Mails,
 		pages: p, metrics: newMetrics(reg, counter), metadata: metadata(d.Tokens.Issuer(), p.Languages()),
 		cookieDomain: cookieDomain, secureCookies: strings.HasPrefix(d.Tokens.Issuer(), "https:"),
 	}

@@ -27,6 +27,9 @@ type Config struct {
 	BrandName  string
 	BrandLogo  string // a file; empty: Signet's own mark
 	BrandColor string // #rgb or #rrggbb; empty: Signet's own
+
+	Mail   bool // who has forgotten their password can be mailed a link
+	SignUp bool // there is a page to make an account
 }
 
 //go:embed templates static
@@ -41,6 +44,8 @@ type Pages struct {
 	languages []language.Tag
 	matcher   language.Matcher
 	catalogs  []catalog // in the order of the languages
+
+	mail, signUp bool
 }
 
 type file struct {
@@ -58,7 +63,7 @@ var (
 
 // New reads the catalogs, and what the operator has of their own. Its errors name the setting.
 func New(cfg Config) (*Pages, error) {
-	p := &Pages{brand: cfg.BrandName, static: map[string]file{}, views: map[string]*template.Template{}}
+	p := &Pages{brand: cfg.BrandName, static: map[string]file{}, views: map[string]*template.Template{}, mail: cfg.Mail, signUp: cfg.SignUp}
 	if p.brand == "" {
 		p.brand = "Signet"
 	}
@@ -99,7 +104,7 @@ func New(cfg Config) (*Pages, error) {
 		"static": func(name string) string { return p.static[name].url },
 		"path":   func(s string) string { return p.base + s },
 	}).ParseFS(files, "templates/layout.html"))
-	for _, name := range []string{"login", "consent", "account", "logout", "logged_out", "stayed", "error", "form_post"} {
+	for _, name := range []string{"login", "consent", "account", "logout", "logged_out", "stayed", "error", "form_post", "forgotten", "reset", "sign_up", "join", "said"} {
 		p.views[name] = template.Must(template.Must(shared.Clone()).ParseFS(files, "templates/"+name+".html"))
 	}
 	return p, nil
@@ -160,6 +165,8 @@ type page struct {
 	Title     string
 	View      any
 
+	Mail, SignUp bool // see Config
+
 	catalog catalog
 }
 
@@ -180,7 +187,7 @@ func (p *Pages) render(c *gin.Context, status int, locales []string, name, title
 	_, index, _ := p.matcher.Match(p.wanted(locales, c.GetHeader("Accept-Language"))...)
 	tag, catalog := p.languages[index], p.catalogs[index]
 	var body bytes.Buffer
-	data := page{Lang: tag.String(), Dir: "ltr", Brand: p.brand, View: view, catalog: catalog}
+	data := page{Lang: tag.String(), Dir: "ltr", Brand: p.brand, View: view, Mail: p.mail, SignUp: p.signUp, catalog: catalog}
 	data.Title = data.T(title)
 	if err := p.views[name].ExecuteTemplate(&body, "layout", data); err != nil {
 		request.From(c.Request.Context()).Err = err
@@ -218,6 +225,12 @@ func (p *Pages) wanted(locales []string, header string) []language.Tag {
 		}
 	}
 	return tags
+}
+
+// Language is the best of the languages for a user.
+func (p *Pages) Language(c *gin.Context) string {
+	_, index, _ := p.matcher.Match(p.wanted(nil, c.GetHeader("Accept-Language"))...)
+	return p.languages[index].String()
 }
 
 // speaks tells whether there is a catalog for the tag, or one near to it.

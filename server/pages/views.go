@@ -122,6 +122,8 @@ const (
 	Unavailable ErrorKind = "unavailable"
 	Foreign     ErrorKind = "foreign" // a form from another site
 	NotFound    ErrorKind = "not_found"
+	DeadLink    ErrorKind = "link"    // it was used, is too old, or never was one
+	NoMail      ErrorKind = "no_mail" // links are handed out by people
 )
 
 // Error is a page that says why there is no other. Code and description are for the developer of the app.

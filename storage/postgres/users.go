@@ -59,22 +59,31 @@ var createUser = recording(`
 // CreateUser implements users.Store.
 func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, e audit.Event) (users.User, error) {
 	created, err := run(ctx, s, false, func(ctx context.Context) (users.User, error) {
-		rows, err := s.pool.Query(ctx, createUser, with(e, pgx.NamedArgs{
-			"id": u.ID, "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin,
-			"profile": u.Stored(), "verified_email": u.VerifiedEmail(),
-		}))
+		rows, err := s.pool.Query(ctx, createUser, createArgs(u, canonical, e))
 		if err != nil {
 			return users.User{}, err
 		}
 		return pgx.CollectExactlyOneRow(rows, readUser)
 	})
+	return created, takenOr(err)
+}
+
+func createArgs(u users.User, canonical string, e audit.Event) pgx.NamedArgs {
+	return with(e, pgx.NamedArgs{
+		"id": u.ID, "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin,
+		"profile": u.Stored(), "verified_email": u.VerifiedEmail(),
+	})
+}
+
+// takenOr tells what is another user's already, or returns the error as it is.
+func takenOr(err error) error {
 	switch {
 	case violates(err, "users_canonical_key"):
-		err = users.ErrExists
+		return users.ErrExists
 	case violates(err, "users_verified_email_key"):
-		err = users.ErrEmailTaken
+		return users.ErrEmailTaken
 	}
-	return created, err
+	return err
 }
 
 // Rehash implements users.Store.
@@ -111,8 +120,7 @@ const tellAll = `
 	JOIN clients c ON c.id = s.client_id AND c.epoch = s.client_epoch AND NOT c.disabled AND coalesce(c.details->>'backchannel_logout_uri', '') <> ''
 	ON CONFLICT DO NOTHING`
 
-// ChangeUser implements users.Store.
-func (s *Store) ChangeUser(ctx context.Context, id string, ch users.Changes, events []audit.Event) (users.User, error) {
+func changeArgs(id string, ch users.Changes, events []audit.Event) pgx.NamedArgs {
 	args := withAll(events, pgx.NamedArgs{
 		"id": id, "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin,
 		"except": pgtype.Text{String: ch.Except, Valid: ch.Except != ""}, "epoch": ch.Epoch,
@@ -121,6 +129,12 @@ func (s *Store) ChangeUser(ctx context.Context, id string, ch users.Changes, eve
 	if ch.Profile != nil {
 		args["profile"], args["old_profile"], args["verified_email"] = ch.Profile.Stored(), ch.OldProfile.Stored(), ch.Profile.VerifiedEmail()
 	}
+	return args
+}
+
+// ChangeUser implements users.Store.
+func (s *Store) ChangeUser(ctx context.Context, id string, ch users.Changes, events []audit.Event) (users.User, error) {
+	args := changeArgs(id, ch, events)
 	// With an epoch, or a profile, a repetition would not tell its own change from somebody else's.
 	u, err := run(ctx, s, ch.Epoch == nil && ch.Profile == nil, func(ctx context.Context) (users.User, error) {
 		rows, err := s.pool.Query(ctx, changeUser, args)

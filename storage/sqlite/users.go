@@ -42,8 +42,16 @@ func (s *Store) Users(ctx context.Context, f users.Filter) ([]users.User, error)
 const stampOfNow = `strftime('%Y-%m-%dT%H:%M:%fZ', @now / 1e6, 'unixepoch')`
 
 // CreateUser implements users.Store.
-func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, e audit.Event) (users.User, error) {
-	created, made, err := change(ctx, s, readUser, `
+func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, e audit.Event) (created users.User, err error) {
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		created, err = createUser(ctx, t, u, canonical, e)
+		return err
+	})
+	return created, err
+}
+
+func createUser(ctx context.Context, t tx, u users.User, canonical string, e audit.Event) (users.User, error) {
+	created, made, err := oneIn(ctx, t, readUser, `
 		INSERT INTO users (id, username, canonical, password_hash, admin, created_at, profile, verified_email)
 		VALUES (@id, @username, @canonical, @hash, @admin, @now,
 			CASE WHEN @profile = '{}' THEN '{}' ELSE json_set(@profile, '$.updated_at', `+stampOfNow+`) END, nullif(@verified_email, ''))
@@ -51,12 +59,14 @@ func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, 
 		args{
 			"id": id(u.ID), "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin,
 			"profile": u.Stored(), "verified_email": u.VerifiedEmail(),
-		}, e)
-	if unique(err) {
+		})
+	switch {
+	case unique(err):
 		err = users.ErrEmailTaken
-	}
-	if err == nil && !made {
+	case err == nil && !made:
 		err = users.ErrExists
+	case err == nil:
+		err = t.record(ctx, e)
 	}
 	return created, err
 }
@@ -64,44 +74,48 @@ func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, 
 // ChangeUser implements users.Store. It keeps the session that is to live on in the user's new epoch.
 func (s *Store) ChangeUser(ctx context.Context, userID string, ch users.Changes, events []audit.Event) (u users.User, err error) {
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
-		var found bool
-		u, found, err = oneIn(ctx, t, readUser, `
+		u, err = changeUser(ctx, t, userID, ch, events)
+		return err
+	})
+	return u, err
+}
+
+func changeUser(ctx context.Context, t tx, userID string, ch users.Changes, events []audit.Event) (users.User, error) {
+	u, found, err := oneIn(ctx, t, readUser, `
 			UPDATE users SET password_hash = coalesce(@hash, password_hash), disabled = coalesce(@disabled, disabled),
 				admin = coalesce(@admin, admin), epoch = epoch + CASE WHEN @raised THEN 1 ELSE 0 END
 			WHERE id = @id AND (@epoch IS NULL OR epoch = @epoch) RETURNING `+userColumns,
-			args{
-				"id": id(userID), "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin, "raised": ch.RaisesEpoch(),
-				"epoch": ch.Epoch,
-			})
-		if err == nil && !found {
-			err = users.ErrNotFound
-		}
-		if err == nil && ch.Profile != nil {
-			u, err = changeProfile(ctx, t, u.ID, ch)
-		}
-		if err == nil && ch.RaisesEpoch() {
-			err = tellAll(ctx, t, u.ID, u.Epoch, ch.Except)
-		}
-		if err == nil {
-			err = t.exec(ctx, `UPDATE logins SET user_epoch = @epoch
+		args{
+			"id": id(userID), "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin, "raised": ch.RaisesEpoch(),
+			"epoch": ch.Epoch,
+		})
+	if err == nil && !found {
+		err = users.ErrNotFound
+	}
+	if err == nil && ch.Profile != nil {
+		u, err = changeProfile(ctx, t, u.ID, ch)
+	}
+	if err == nil && ch.RaisesEpoch() {
+		err = tellAll(ctx, t, u.ID, u.Epoch, ch.Except)
+	}
+	if err == nil {
+		err = t.exec(ctx, `UPDATE logins SET user_epoch = @epoch
 				WHERE id = (SELECT login_id FROM sessions WHERE id = @except AND user_id = @user) AND user_epoch = @epoch - 1`,
-				args{"epoch": u.Epoch, "except": id(ch.Except), "user": u.ID})
+			args{"epoch": u.Epoch, "except": id(ch.Except), "user": u.ID})
+	}
+	if err != nil {
+		return u, err
+	}
+	if err := t.exec(ctx, `UPDATE sessions SET user_epoch = @epoch WHERE id = @except AND user_id = @user AND user_epoch = @epoch - 1`,
+		args{"epoch": u.Epoch, "except": id(ch.Except), "user": u.ID}); err != nil {
+		return u, err
+	}
+	for _, e := range events {
+		if err := t.record(ctx, e); err != nil {
+			return u, err
 		}
-		if err != nil {
-			return err
-		}
-		if err := t.exec(ctx, `UPDATE sessions SET user_epoch = @epoch WHERE id = @except AND user_id = @user AND user_epoch = @epoch - 1`,
-			args{"epoch": u.Epoch, "except": id(ch.Except), "user": u.ID}); err != nil {
-			return err
-		}
-		for _, e := range events {
-			if err := t.record(ctx, e); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return u, err
+	}
+	return u, nil
 }
 
 // changeProfile puts a profile in the place of another one.

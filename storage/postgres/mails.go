@@ -1,0 +1,42 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"signet/mail"
+)
+
+// CreateMail implements mail.Store.
+func (s *Store) CreateMail(ctx context.Context, m mail.Mail) error {
+	_, err := s.exec(ctx, `INSERT INTO mails (id, kind, recipient, locales) VALUES (@id, @kind, @recipient, @locales) ON CONFLICT DO NOTHING`,
+		pgx.NamedArgs{"id": [16]byte(m.ID), "kind": string(m.Kind), "recipient": m.Recipient, "locales": list(m.Locales)})
+	return err
+}
+
+// DueMails implements mail.Store. The next attempt is put down before this one is made.
+func (s *Store) DueMails(ctx context.Context, limit int) ([]mail.Mail, error) {
+	return many(ctx, s, func(row pgx.CollectableRow) (m mail.Mail, err error) {
+		err = row.Scan((*[16]byte)(&m.ID), &m.Kind, &m.Recipient, &m.Locales, &m.Attempts)
+		return m, err
+	}, `UPDATE mails m SET attempts = m.attempts + 1,
+			due_at = now() + least(@longest::interval, @first::interval * power(2, least(m.attempts, 20)))
+		FROM (SELECT id FROM mails WHERE due_at <= now() AND created_at > now() - @ttl::interval
+			ORDER BY due_at LIMIT @limit FOR UPDATE SKIP LOCKED) due
+		WHERE m.id = due.id RETURNING m.id, m.kind, m.recipient, m.locales, m.attempts`,
+		pgx.NamedArgs{"limit": limit, "ttl": mail.TTL, "first": mail.Pause(1), "longest": mail.Pause(1 << 10)})
+}
+
+// DeleteMail implements mail.Store.
+func (s *Store) DeleteMail(ctx context.Context, id uuid.UUID) error {
+	_, err := s.exec(ctx, `DELETE FROM mails WHERE id = @id`, pgx.NamedArgs{"id": [16]byte(id)})
+	return err
+}
+
+// DeleteUnsentMails implements storage.Store.
+func (s *Store) DeleteUnsentMails(ctx context.Context) (int64, error) {
+	return s.inBatches(ctx, `DELETE FROM mails WHERE id IN (
+		SELECT id FROM mails WHERE created_at <= now() - @ttl::interval LIMIT @batch FOR UPDATE SKIP LOCKED)`, pgx.NamedArgs{"ttl": mail.TTL})
+}

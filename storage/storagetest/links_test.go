@@ -1,0 +1,190 @@
+package storagetest_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"signet/audit"
+	"signet/mail"
+	"signet/users"
+)
+
+func newRef() users.LinkRef {
+	id := uuid.New()
+	return users.LinkRef{ID: id, Digest: digest(id.String())}
+}
+
+// linked stores a link and checks its end.
+func (w *world) linked(t testing.TB, n users.Link, ttl time.Duration) users.LinkRef {
+	t.Helper()
+	ref := newRef()
+	expires, err := w.CreateLink(t.Context(), ref, n, ttl, newEvent(audit.PasswordResetRequested))
+	check(t, err)
+	if d := time.Until(expires) - ttl; d > time.Minute || d < -time.Minute {
+		t.Errorf("it ends in %s, want %s", time.Until(expires), ttl)
+	}
+	return ref
+}
+
+// good tells whether there is such a link.
+func (w *world) good(t testing.TB, r users.LinkRef) bool {
+	t.Helper()
+	_, ok, err := w.Link(t.Context(), r)
+	check(t, err)
+	return ok
+}
+
+func TestResetLinks(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		ann := w.addUser(t, "Ann")
+		n := users.Link{Purpose: users.ResetPassword, Subject: ann.ID, UserEpoch: ann.Epoch, Email: "Ann@example.com"}
+		first := w.linked(t, n, users.ResetTTL)
+		got, ok, err := w.Link(t.Context(), first)
+		check(t, err)
+		got.ExpiresAt = time.Time{}
+		if equal(t, "link", got, n); !ok {
+			t.Error("it is not there")
+		}
+		second := w.linked(t, n, users.ResetTTL)
+		stranger := second
+		stranger.Digest = digest("another secret")
+		if w.good(t, first) || w.good(t, stranger) || !w.good(t, second) {
+			t.Error("there is not one good link, the last")
+		}
+		for what, wrong := range map[string]users.Link{
+			"another epoch": {Purpose: users.ResetPassword, Subject: ann.ID, UserEpoch: ann.Epoch + 1},
+			"nobody":        {Purpose: users.ResetPassword, Subject: uuid.NewString()},
+		} {
+			if _, err := w.CreateLink(t.Context(), newRef(), wrong, time.Hour, newEvent(audit.PasswordResetRequested)); !errors.Is(err, users.ErrNotFound) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		subject := digest("username ann")
+		w.failed(t, newAttempt("ann", "A", "1"), false, audit.LoginFailed)
+		stores := w.pair(t)
+		if n := atOnce(t, 16, func(i int) (bool, error) {
+			_, err := stores[i%2].UseResetLink(context.Background(), second, n, "new hash", subject, []audit.Event{newEvent(audit.PasswordResetUsed)})
+			if errors.Is(err, users.ErrLink) {
+				return false, nil
+			}
+			return true, err
+		}); n != 1 {
+			t.Errorf("of 16 at once %d used it", n)
+		}
+		u, err := w.User(t.Context(), ann.ID)
+		check(t, err)
+		if u.PasswordHash != "new hash" || u.Epoch != ann.Epoch+1 || w.Int(t, "SELECT count(*) FROM login_failures") != 1 {
+			t.Errorf("%+v", u)
+		}
+		late := w.linked(t, users.Link{Purpose: users.ResetPassword, Subject: ann.ID, UserEpoch: u.Epoch}, time.Minute)
+		w.Age(t, time.Minute)
+		if w.good(t, late) {
+			t.Error("it outlives its end")
+		}
+		deleted, err := w.DeleteExpiredLinks(t.Context())
+		check(t, err)
+		if deleted != 1 {
+			t.Errorf("%d deleted", deleted)
+		}
+	})
+}
+
+func TestAccountLinks(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		invited := func() bool {
+			t.Helper()
+			return ok[bool](t)(w.Invited(t.Context(), "bob@example.com"))
+		}
+		n := users.Link{Purpose: users.NewAccount, Subject: "bob@example.com", Email: "Bob@example.com"}
+		w.linked(t, n, time.Hour)
+		if invited() {
+			t.Error("who asked is not invited")
+		}
+		n.Invited = true
+		w.linked(t, n, 48*time.Hour)
+		n.Invited = false
+		ref := newRef() // the invited one asks for the link again: it is an invitation still, with the end of that
+		expires, err := w.CreateLink(t.Context(), ref, n, time.Hour, audit.Event{})
+		check(t, err)
+		if time.Until(expires) < 47*time.Hour || !invited() {
+			t.Errorf("it ends in %s", time.Until(expires))
+		}
+		bob := newUser("Bob")
+		bob.Email, bob.EmailVerified = "Bob@example.com", true
+		taken := w.addUser(t, "Taken")
+		other := bob
+		other.ID = uuid.NewString()
+		if _, err := w.UseAccountLink(t.Context(), ref, other, users.Canonical(taken.Username), newEvent(audit.UserCreated)); !errors.Is(err, users.ErrExists) || !w.good(t, ref) {
+			t.Errorf("a name that is taken: %v", err)
+		}
+		var wg sync.WaitGroup
+		stores := w.pair(t)
+		made := make([]bool, 8)
+		for i := range made {
+			wg.Go(func() {
+				u := bob
+				u.ID = uuid.NewString()
+				_, err := stores[i%2].UseAccountLink(context.Background(), ref, u, users.Canonical("bob")+string(rune('a'+i)), newEvent(audit.UserCreated))
+				if made[i] = err == nil; err != nil && !errors.Is(err, users.ErrLink) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := w.Int(t, "SELECT count(*) FROM users WHERE verified_email = 'bob@example.com'"); n != 1 || invited() {
+			t.Errorf("%d accounts", n)
+		}
+		u, err := w.UserByEmail(t.Context(), "bob@example.com")
+		check(t, err)
+		if u.Email != "Bob@example.com" || !u.EmailVerified {
+			t.Errorf("%+v", u)
+		}
+		again := w.linked(t, users.Link{Purpose: users.NewAccount, Subject: "bob@example.com"}, time.Hour)
+		bob.ID = uuid.NewString()
+		if _, err := w.UseAccountLink(t.Context(), again, bob, "robert", newEvent(audit.UserCreated)); !errors.Is(err, users.ErrEmailTaken) || !w.good(t, again) {
+			t.Errorf("an address that is taken: %v", err)
+		}
+	})
+}
+
+func TestMails(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		m := mail.Mail{ID: uuid.New(), Kind: mail.Reset, Recipient: "ann ü", Locales: []string{"de", "en"}}
+		check(t, w.CreateMail(t.Context(), m))
+		due := func(want int) {
+			t.Helper()
+			got, err := w.DueMails(t.Context(), 10)
+			check(t, err)
+			if len(got) != want {
+				t.Fatalf("%d are due, want %d", len(got), want)
+			}
+			if want == 1 {
+				m.Attempts++
+				equal(t, "mail", got[0], m)
+			}
+		}
+		due(1)
+		due(0)
+		w.Age(t, mail.Pause(1))
+		due(1)
+		w.Age(t, mail.Pause(1))
+		due(0)
+		w.Age(t, mail.Pause(1))
+		due(1)
+		check(t, w.DeleteMail(t.Context(), m.ID))
+		w.Age(t, time.Hour)
+		due(0)
+		m.ID, m.Attempts, m.Locales = uuid.New(), 0, []string{}
+		check(t, w.CreateMail(t.Context(), m))
+		w.Age(t, mail.TTL)
+		due(0)
+		if n := ok[int64](t)(w.DeleteUnsentMails(t.Context())); n != 1 {
+			t.Errorf("%d deleted", n)
+		}
+	})
+}
