@@ -121,7 +121,7 @@ func (r *received) serve(t *testing.T, encrypted bool) (address string) {
 	server.Domain, server.AllowInsecureAuth = "localhost", true
 	address = l.Addr().String()
 	if encrypted {
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}}) //nolint:gosec // a test's
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}})
 	}
 	done := make(chan struct{})
 	go func() {

@@ -74,10 +74,17 @@ func TestCatalogsAreComplete(t *testing.T) {
 			}
 		}
 	}
-	source, err := os.ReadFile("views.go")
+	var source string
+	files, err = filepath.Glob("*.go")
 	check(t, err)
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		check(t, err)
+		source += string(text)
+	}
 	for key := range english {
-		named := strings.Contains(string(source), `"`+key+`"`) || strings.HasPrefix(key, "scope.") || strings.HasPrefix(key, "error.")
+		stem, _, _ := strings.Cut(key, ".")
+		named := strings.Contains(source, `"`+key+`"`) || strings.Contains(source, `Said = "`+stem+`"`) || strings.HasPrefix(key, "scope.") || strings.HasPrefix(key, "error.")
 		if !used[key] && !named {
 			t.Errorf("%s is not used", key)
 		}
@@ -126,6 +133,21 @@ func views(p *pages.Pages, text string) map[string]func(c *gin.Context) {
 			p.Error(c, http.StatusServiceUnavailable, nil, pages.Error{Kind: pages.Unavailable})
 		},
 		"foreign": func(c *gin.Context) { p.Error(c, http.StatusForbidden, nil, pages.Error{Kind: pages.Foreign}) },
+		"forgotten": func(c *gin.Context) {
+			p.Forgotten(c, http.StatusOK, pages.Asking{Recipient: text, Problem: pages.TooManyRequests})
+		},
+		"sign up": func(c *gin.Context) {
+			p.SignUp(c, http.StatusOK, pages.Asking{Recipient: text, Problem: pages.NoEmail})
+		},
+		"reset": func(c *gin.Context) {
+			p.Reset(c, http.StatusOK, pages.ByLink{Link: text, Username: text, Problem: pages.BadPassword})
+		},
+		"join": func(c *gin.Context) {
+			p.Join(c, http.StatusOK, pages.ByLink{Link: text, Username: text, Email: text, Problem: pages.NameTaken})
+		},
+		"said":    func(c *gin.Context) { p.Say(c, http.StatusOK, pages.PasswordSet) },
+		"link":    func(c *gin.Context) { p.Error(c, http.StatusGone, nil, pages.Error{Kind: pages.DeadLink}) },
+		"no mail": func(c *gin.Context) { p.Error(c, http.StatusNotFound, nil, pages.Error{Kind: pages.NoMail}) },
 		"nothing": func(c *gin.Context) { p.Error(c, http.StatusNotFound, nil, pages.Error{Kind: pages.NotFound}) },
 	}
 }

@@ -3,6 +3,7 @@ package storagetest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -129,7 +130,7 @@ func TestAccountLinks(t *testing.T) {
 			wg.Go(func() {
 				u := bob
 				u.ID = uuid.NewString()
-				_, err := stores[i%2].UseAccountLink(context.Background(), ref, u, users.Canonical("bob")+string(rune('a'+i)), newEvent(audit.UserCreated))
+				_, err := stores[i%2].UseAccountLink(context.Background(), ref, u, users.Canonical("bob")+fmt.Sprint(i), newEvent(audit.UserCreated))
 				if made[i] = err == nil; err != nil && !errors.Is(err, users.ErrLink) {
 					t.Error(err)
 				}
