@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"signet/clients"
 	"signet/fetch"
@@ -176,4 +179,70 @@ func tellsOfLogouts(t *testing.T, b *backend, r *replica) {
 	if len(one.all())+len(two.all()) > 0 {
 		t.Error("told after a day, or by a caller that must not")
 	}
+}
+
+// What a client answers decides whether it is told again.
+func TestAnswersToLogoutTokens(t *testing.T) {
+	onBackends(t, func(t *testing.T, b *backend) {
+		r := start(t, b)
+		caller := fetch.New(onThisMachine, "test")
+		defer caller.Close()
+		to, u := newReceiver(t), r.user(t, "alice")
+		c := r.shop(t, "shop", trusted, func(c *clients.Client) { c.BackchannelLogoutURI = to.URL })
+		for status, again := range map[int]bool{
+			200: false, 202: false, 204: false, 400: false, 401: false, 403: false, 404: false, 405: false, 410: false, 413: false, 501: false,
+			302: true, 308: true, 408: true, 429: true, 500: true, 502: true, 503: true, 504: true,
+		} {
+			s := r.surfer(t)
+			r.redeem(t, c, s.grant(ask(c), u).code(t)).issued(t)
+			to.answers(status)
+			s.logOut()
+			for range 2 {
+				check(t, r.tokens.TellDue(t.Context(), r.clients, caller))
+				b.Age(t, time.Hour)
+			}
+			if n := len(to.all()); n != map[bool]int{false: 1, true: 2}[again] {
+				t.Errorf("%d: told %d times", status, n)
+			}
+			if n := b.Int(t, `SELECT count(*) FROM logout_notices`); n != 0 == !again {
+				t.Errorf("%d: %d notices are left", status, n)
+			}
+			b.Exec(t, `DELETE FROM logout_notices`)
+		}
+	})
+}
+
+// A client that takes connections and says nothing holds up the others for one time-out, however much it is to be told.
+func TestSilentClientsHoldUpNobody(t *testing.T) {
+	onBackends(t, func(t *testing.T, b *backend) {
+		r := start(t, b)
+		caller := fetch.New(onThisMachine, "test")
+		defer caller.Close()
+		hole, err := net.Listen("tcp", "127.0.0.1:0")
+		check(t, err)
+		defer hole.Close()
+		to, u := newReceiver(t), r.user(t, "alice")
+		silent := r.shop(t, "silent", trusted, func(c *clients.Client) { c.BackchannelLogoutURI = "http://" + hole.Addr().String() })
+		c := r.shop(t, "shop", trusted, func(c *clients.Client) { c.BackchannelLogoutURI = to.URL })
+		for range 100 {
+			b.Exec(t, map[string]string{
+				"postgres": `INSERT INTO logout_notices (login_id, client_id, user_id) VALUES ($1, $2, $3)`,
+				"sqlite":   `INSERT INTO logout_notices (login_id, client_id, user_id, created_at, due_at) SELECT $1, $2, $3, created_at, created_at FROM users WHERE id = $3`,
+			}[b.Name], uuid.NewString(), silent.ID, u.ID)
+		}
+		s := r.surfer(t)
+		r.redeem(t, c, s.grant(ask(c), u).code(t)).issued(t)
+		s.logOut()
+		began := time.Now()
+		check(t, r.tokens.TellDue(t.Context(), r.clients, caller))
+		if took := time.Since(began); took > 15*time.Second { // one by one it would be minutes
+			t.Errorf("it took %s", took)
+		}
+		if n := len(to.all()); n != 1 {
+			t.Errorf("the other client was told %d times", n)
+		}
+		if n := b.Int(t, `SELECT count(*) FROM logout_notices WHERE attempts = 1`); n != 100 {
+			t.Errorf("%d notices are left", n)
+		}
+	})
 }

@@ -29,7 +29,8 @@ const (
 	firstPause, longestPause = 10 * time.Second, time.Hour
 
 	noticeInterval = time.Second
-	noticeBatch    = 16
+	noticeBatch    = 32
+	noticesAtOnce  = 4 // to one client
 )
 
 // NoticePause is how long after an attempt the next one is made.
@@ -65,22 +66,37 @@ func (s *Service) TellOfLogouts(ctx context.Context, known *clients.Service, p P
 	}
 }
 
-// TellDue makes the attempts that are due.
+// TellDue makes the attempts that are due. A client that does not answer is left alone until its next turn, so that it holds up the
+// others once and no more, however much it is to be told.
 func (s *Service) TellDue(ctx context.Context, known *clients.Service, p Poster) error {
+	var silent sync.Map // ids of clients
 	for {
 		due, err := s.store.DueNotices(ctx, noticeBatch)
 		if err != nil || len(due) == 0 {
 			return err
 		}
-		var telling sync.WaitGroup
+		byClient := map[string][]Notice{}
 		for _, n := range due {
-			telling.Go(func() {
-				if s.tell(ctx, known, p, n) {
-					if err := s.store.DeleteNotice(context.WithoutCancel(ctx), n); err != nil {
-						s.log.DebugContext(ctx, "cannot forget a log-out that was told", "error", err)
+			byClient[n.ClientID] = append(byClient[n.ClientID], n)
+		}
+		began := time.Now()
+		var telling sync.WaitGroup
+		for id, notices := range byClient {
+			for first := range min(noticesAtOnce, len(notices)) {
+				telling.Go(func() {
+					for i := first; i < len(notices); i += noticesAtOnce {
+						// What is not begun in time is another replica's by the time that it ends.
+						if _, skip := silent.Load(id); skip || time.Since(began) > firstPause/2 {
+							return
+						}
+						if !s.tell(ctx, known, p, notices[i]) {
+							silent.Store(id, nil)
+						} else if err := s.store.DeleteNotice(context.WithoutCancel(ctx), notices[i]); err != nil {
+							s.log.DebugContext(ctx, "cannot forget a log-out that was told", "error", err)
+						}
 					}
-				}
-			})
+				})
+			}
 		}
 		telling.Wait()
 		if len(due) < noticeBatch || ctx.Err() != nil {
