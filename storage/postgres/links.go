@@ -86,11 +86,8 @@ func (s *Store) UseResetLink(ctx context.Context, r users.LinkRef, l users.Link,
 			if err := takeLink(ctx, tx, r, users.ResetPassword); err != nil {
 				return err
 			}
-			rows, err := tx.Query(ctx, changeUser, changeArgs(l.Subject, users.Changes{PasswordHash: &hash, Epoch: &l.UserEpoch}, events))
-			if err != nil {
-				return err
-			}
-			if u, err = pgx.CollectExactlyOneRow(rows, readUser); errors.Is(err, pgx.ErrNoRows) {
+			ch := users.Changes{PasswordHash: &hash, Epoch: &l.UserEpoch}
+			if u, err = changeUserIn(ctx, tx, ch, changeArgs(l.Subject, ch, events)); errors.Is(err, pgx.ErrNoRows) {
 				return users.ErrLink
 			}
 			if err != nil {

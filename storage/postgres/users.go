@@ -115,10 +115,18 @@ var changeUser = `WITH changed AS (
 const tellAll = `
 	INSERT INTO logout_notices (login_id, client_id, user_id)
 	SELECT DISTINCT s.login_id, c.id, s.user_id FROM changed u
-	JOIN logins l ON @raised AND l.user_id = u.id AND l.user_epoch = u.epoch - 1 AND l.ended_at IS NULL AND l.expires_at > now()
+	JOIN logins l ON @raised AND l.user_id = u.id AND l.user_epoch = u.epoch - 1 AND (l.ended_at IS NULL OR l.ended_at = now()) AND l.expires_at > now()
 	JOIN sessions s ON s.login_id = l.id AND s.revoked_at IS NULL AND s.expires_at > now() AND s.id IS DISTINCT FROM @except::uuid
 	JOIN clients c ON c.id = s.client_id AND c.epoch = s.client_epoch AND NOT c.disabled AND coalesce(c.details->>'backchannel_logout_uri', '') <> ''
 	ON CONFLICT DO NOTHING`
+
+// endLoginsOf ends the logins of a user whose epoch is about to be raised, but that of the session that is to live on. It is a statement
+// of its own, before the change in the same transaction: it waits for the redemptions that are under way, whose sessions the change then
+// sees, and has those that come later find no login.
+const endLoginsOf = `WITH u AS MATERIALIZED (SELECT id FROM users WHERE id = @id FOR UPDATE)
+	UPDATE logins l SET ended_at = now() FROM u
+	WHERE l.user_id = u.id AND l.ended_at IS NULL AND l.expires_at > now()
+		AND l.id IS DISTINCT FROM (SELECT login_id FROM sessions WHERE id = @except::uuid AND user_id = u.id)`
 
 func changeArgs(id string, ch users.Changes, events []audit.Event) pgx.NamedArgs {
 	args := withAll(events, pgx.NamedArgs{
@@ -132,16 +140,30 @@ func changeArgs(id string, ch users.Changes, events []audit.Event) pgx.NamedArgs
 	return args
 }
 
+// changeUserIn changes a user in a transaction.
+func changeUserIn(ctx context.Context, tx pgx.Tx, ch users.Changes, args pgx.NamedArgs) (users.User, error) {
+	if ch.RaisesEpoch() {
+		if _, err := tx.Exec(ctx, endLoginsOf, args); err != nil {
+			return users.User{}, err
+		}
+	}
+	rows, err := tx.Query(ctx, changeUser, args)
+	if err != nil {
+		return users.User{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, readUser)
+}
+
 // ChangeUser implements users.Store.
 func (s *Store) ChangeUser(ctx context.Context, id string, ch users.Changes, events []audit.Event) (users.User, error) {
 	args := changeArgs(id, ch, events)
 	// With an epoch, or a profile, a repetition would not tell its own change from somebody else's.
-	u, err := run(ctx, s, ch.Epoch == nil && ch.Profile == nil, func(ctx context.Context) (users.User, error) {
-		rows, err := s.pool.Query(ctx, changeUser, args)
-		if err != nil {
-			return users.User{}, err
-		}
-		return pgx.CollectExactlyOneRow(rows, readUser)
+	u, err := run(ctx, s, ch.Epoch == nil && ch.Profile == nil, func(ctx context.Context) (u users.User, err error) {
+		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			u, err = changeUserIn(ctx, tx, ch, args)
+			return err
+		})
+		return u, err
 	})
 	if violates(err, "users_verified_email_key") {
 		err = users.ErrEmailTaken
@@ -164,10 +186,19 @@ const deleteUser = `WITH changed AS (DELETE FROM users WHERE id = @id RETURNING 
 
 // DeleteUser implements users.Store.
 func (s *Store) DeleteUser(ctx context.Context, id string, e audit.Event) error {
-	n, err := s.exec(ctx, deleteUser, with(e, pgx.NamedArgs{"id": id, "except": nil, "raised": true}))
-	if err == nil && n == 0 {
-		err = users.ErrNotFound
-	}
+	args := with(e, pgx.NamedArgs{"id": id, "except": nil, "raised": true})
+	_, err := run(ctx, s, true, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, endLoginsOf, args); err != nil {
+				return err
+			}
+			deleted, err := tx.Exec(ctx, deleteUser, args)
+			if err == nil && deleted.RowsAffected() == 0 {
+				err = users.ErrNotFound
+			}
+			return err
+		})
+	})
 	return err
 }
 

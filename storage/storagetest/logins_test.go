@@ -2,6 +2,7 @@ package storagetest_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -299,46 +300,75 @@ func TestRedemptionsRace(t *testing.T) {
 	})
 }
 
-// No session that ends with its login survives a log-out, or a withdrawal of consent, that raced the redemption of its code.
-func TestRedemptionRacesLogout(t *testing.T) {
+// Whatever ends a login, a user or a consent, and however it races the redemption of a code: no session of it lives on, and a client that
+// got tokens is told of the end of the login.
+func TestRedemptionsRaceEnds(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
+		const rounds = 75
 		other := w.Open(t)
-		c, u := w.addClient(t, "app"), w.addUser(t, "ann")
-		redeemed := 0
-		for i := range 100 {
-			n, l := w.logIn(t, u)
-			w.Exec(t, `DELETE FROM consents`)
-			w.Exec(t, map[bool]string{
-				true:  `INSERT INTO consents (user_id, client_id, client_epoch, redirects, scope, audience, granted_at) VALUES ($1, 'app', $2, x'00', '["openid","read"]', '["https://api.example.com"]', 0)`,
-				false: `INSERT INTO consents (user_id, client_id, client_epoch, redirects, scope, audience) VALUES ($1, 'app', $2, '', '{openid,read}', '{https://api.example.com}')`,
-			}[w.Name == "sqlite"], u.ID, c.Epoch)
-			r := w.grantOf(t, c, l)
-			w.Exec(t, `UPDATE authorization_codes SET consented = TRUE`)
-			var racing sync.WaitGroup
-			var won bool
-			racing.Go(func() {
-				_, ok, err := other.RedeemCode(t.Context(), r, newEvent(audit.SessionCreated))
-				if err != nil {
-					t.Error(err)
-				}
-				won = ok
-			})
-			var err error
-			if i%2 == 0 {
-				_, err = w.EndLogin(t.Context(), n.ID, newEvent(audit.Logout))
-			} else {
-				_, err = w.WithdrawConsent(t.Context(), u.ID, c.ID, newEvent(audit.ConsentWithdrawn))
-			}
-			check(t, err)
-			racing.Wait()
-			if won {
-				redeemed++
-			}
-			if n := w.Int(t, `SELECT count(*) FROM sessions WHERE revoked_at IS NULL`); n != 0 {
-				t.Fatalf("round %d: a session lives on", i)
-			}
+		c := w.addClient(t, "app")
+		ends := map[string]func(u users.User, n logins.NewLogin) error{
+			"log-out": func(_ users.User, n logins.NewLogin) error {
+				_, err := w.EndLogin(t.Context(), n.ID, newEvent(audit.Logout))
+				return err
+			},
+			"disabled": func(u users.User, _ logins.NewLogin) error {
+				_, err := w.ChangeUser(t.Context(), u.ID, users.Changes{Disabled: new(true)}, []audit.Event{newEvent(audit.UserDisabled)})
+				return err
+			},
+			"deleted": func(u users.User, _ logins.NewLogin) error {
+				return w.DeleteUser(t.Context(), u.ID, newEvent(audit.UserDeleted))
+			},
+			"consent withdrawn": func(u users.User, _ logins.NewLogin) error {
+				_, err := w.WithdrawConsent(t.Context(), u.ID, c.ID, newEvent(audit.ConsentWithdrawn))
+				return err
+			},
+			"expired": func(_ users.User, n logins.NewLogin) error {
+				w.Exec(t, `UPDATE authorization_codes SET expires_at = expires_at - `+map[bool]string{true: "60000000", false: "interval '1 minute'"}[w.Name == "sqlite"]+` WHERE login_id = $1`, n.ID.String())
+				return nil
+			},
 		}
-		t.Logf("%d of 100 redemptions came first", redeemed)
+		for what, end := range ends {
+			redeemed := 0
+			for i := range rounds {
+				u := w.addUser(t, fmt.Sprint(what, i))
+				n, l := w.logIn(t, u)
+				w.Exec(t, map[bool]string{
+					true:  `INSERT INTO consents (user_id, client_id, client_epoch, redirects, scope, audience, granted_at) VALUES ($1, 'app', $2, x'00', '["openid","read"]', '["https://api.example.com"]', 0)`,
+					false: `INSERT INTO consents (user_id, client_id, client_epoch, redirects, scope, audience) VALUES ($1, 'app', $2, '', '{openid,read}', '{https://api.example.com}')`,
+				}[w.Name == "sqlite"], u.ID, c.Epoch)
+				r := w.grantOf(t, c, l)
+				w.Exec(t, `UPDATE authorization_codes SET consented = TRUE`)
+				var racing sync.WaitGroup
+				var won bool
+				racing.Go(func() {
+					time.Sleep(time.Duration(i%5) * 200 * time.Microsecond)
+					_, ok, err := other.RedeemCode(t.Context(), r, newEvent(audit.SessionCreated))
+					if err != nil {
+						t.Error(err)
+					}
+					won = ok
+				})
+				err := end(u, n)
+				racing.Wait()
+				check(t, err)
+				if what == "expired" {
+					continue // whichever came first
+				}
+				st, known, err := w.SessionState(t.Context(), tokens.Use{Session: r.Session, SecretDigest: r.SessionDigest}, 0)
+				if check(t, err); known != won || st.Live {
+					t.Fatalf("%s, round %d: redeemed %v, the session is there %v and lives %v", what, i, won, known, st.Live)
+				}
+				told := w.Int(t, `SELECT count(*) FROM logout_notices WHERE login_id = $1`, n.ID.String())
+				if want := won && what != "consent withdrawn"; (told == 1) != want {
+					t.Fatalf("%s, round %d: redeemed %v, told %d", what, i, won, told)
+				}
+				if won {
+					redeemed++
+				}
+			}
+			t.Logf("%s: %d of %d redemptions came first", what, redeemed, rounds)
+		}
 	})
 }
 
