@@ -45,17 +45,17 @@ func TestLetters(t *testing.T) {
 	s := New(nil, nil, Config{Issuer: "https://auth.example.com", Brand: `A <b> & "c"`}, slog.New(slog.DiscardHandler))
 	for _, kind := range []string{"reset", "invitation", "sign_up", "known"} {
 		for _, locale := range []string{"en", "de-AT", "es", "fr", "zh-CN", "tlh", "", "not a language"} {
-			m, err := s.write(letter{kind: kind, to: "ann@example.com", user: `<script>alert("x")</script>`, url: s.ResetURL("sgl_x")}, []string{locale})
+			m, err := s.write(letter{kind: kind, to: "ann@example.com", user: `<script>alert("x")</script>`, url: s.ResetURL("sgo_x")}, []string{locale})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if m.Subject == "" || strings.ContainsAny(m.Subject, "{}\r\n") || strings.Contains(m.Text, "{") || strings.Contains(m.HTML, "{user}") {
 				t.Errorf("%s in %q: %s\n%s", kind, locale, m.Subject, m.Text)
 			}
-			if strings.Contains(m.HTML, "<script>") || strings.Contains(m.HTML, "<b>") || !strings.Contains(m.HTML, `href="https://auth.example.com/reset?link=sgl_x"`) {
+			if strings.Contains(m.HTML, "<script>") || strings.Contains(m.HTML, "<b>") || !strings.Contains(m.HTML, `href="https://auth.example.com/reset?link=sgo_x"`) {
 				t.Errorf("%s in %q: %s", kind, locale, m.HTML)
 			}
-			if !strings.Contains(m.Text, "\nhttps://auth.example.com/reset?link=sgl_x\n") {
+			if !strings.Contains(m.Text, "\nhttps://auth.example.com/reset?link=sgo_x\n") {
 				t.Errorf("%s in %q: %s", kind, locale, m.Text)
 			}
 		}

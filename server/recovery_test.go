@@ -444,7 +444,7 @@ func TestInvitation(t *testing.T) {
 			root.call(t, "POST", "/admin/invitations", bad).want(t, 400, "invalid_request")
 		}
 		a = root.call(t, "POST", "/admin/users/"+carl.ID+"/reset-link", "").is(t, 201)
-		if !strings.HasPrefix(a.text("url"), issuer+"/reset?link=sgl_") || a.json["mailed"] != false {
+		if !strings.HasPrefix(a.text("url"), issuer+"/reset?link=sgo_") || a.json["mailed"] != false {
 			t.Errorf("%s", a.body)
 		}
 		root.call(t, "POST", "/admin/users/"+app.ID+"/reset-link", "").want(t, 404, "not_found")

@@ -76,7 +76,7 @@ func New(cfg Config, db Database, d oauth.Services, log *slog.Logger) *Server {
 		oauth: o,
 		api:   api.New(c, u, t, k, d.Mails, db, o.LoginFailed),
 		console: console.New(console.Domain{
-			Clients: c, Users: u, Tokens: t, Keys: k, Mails: d.Mails, Audit: db, Activity: db, Counter: cfg.Activity, LoginFailed: o.LoginFailed,
+			Clients: c, Users: u, Tokens: t, Keys: k, Mails: d.Mails, Audit: db, Activity: db, EndLogin: o.EndLogin,
 		}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "signet_http_request_duration_seconds", Help: "Time taken to answer, by route, method and status.",

@@ -72,7 +72,7 @@ type LinkRef struct {
 //
 //	id (16) ‖ secret (18)
 const (
-	linkPrefix   = "sgl_"
+	linkPrefix   = "sgo_"
 	linkBodySize = 16 + 18
 )
 

@@ -26,6 +26,7 @@ import (
 
 	"signet/activity"
 	"signet/clients"
+	"signet/keys"
 )
 
 // browsers are the names that a Chromium may have.
@@ -176,7 +177,7 @@ func (b *tab) logIn(name string) {
 	b.open("/")
 	b.fill("username", name)
 	b.fill("password", password)
-	b.press("Log in")
+	b.press("Sign in")
 }
 
 // dress chooses the theme and the width.
@@ -314,10 +315,8 @@ func TestPagesAreAccessible(t *testing.T) {
 	}
 	b.open("/")
 	look("login")
-	b.fill("username", "admin")
-	b.fill("password", "wrong password")
-	b.press("Log in")
-	look("login-refused")
+	b.open("/login?why=admin")
+	look("login-why")
 	b.logIn("admin")
 	look("overview-first")
 	b.open("/clients")
@@ -335,7 +334,7 @@ func TestPagesAreAccessible(t *testing.T) {
 		{"users", "/users"}, {"users-none", "/users?q=nobody"}, {"user-new", "/users/new"}, {"user", "/user?id=" + bob.ID},
 		{"user-self", "/user?id=" + admin.ID}, {"user-delete", "/user/delete?id=" + admin.ID},
 		{"sessions", "/sessions?done=session-ended"}, {"sessions-none", "/sessions?user=nobody"}, {"audit", "/audit"},
-		{"audit-none", "/audit?type=key.rotated"}, {"keys", "/keys"}, {"keys-rotate", "/keys/rotate"}, {"not-found", "/nothing"},
+		{"audit-none", "/audit?type=key.rotated"}, {"keys", "/keys"}, {"invite", "/users/invite"}, {"keys-revoke", "/keys/revoke?id=" + s.current(t)}, {"keys-rotate", "/keys/rotate"}, {"not-found", "/nothing"},
 	} {
 		b.open(p.path)
 		look(p.name)
@@ -373,6 +372,14 @@ func (s *site) use(t testing.TB, c, secret string) int {
 	return res.StatusCode
 }
 
+// current is the key that signs access tokens.
+func (s *site) current(t testing.TB) string {
+	t.Helper()
+	rows, err := s.keys.List(t.Context())
+	check(t, err)
+	return rows[slices.IndexFunc(rows, func(k keys.Key) bool { return k.State() == keys.Current && k.Algorithm == keys.ES256 })].ID
+}
+
 // A day in the life of an admin.
 func TestInABrowser(t *testing.T) {
 	s := embedded(t)
@@ -380,8 +387,11 @@ func TestInABrowser(t *testing.T) {
 	s.user(t, "alice", false)
 	b := s.tab(t)
 	b.logIn("alice")
-	b.says("Wrong username or password, or not an admin.")
-	b.logIn("admin")
+	b.says("This account is not an admin’s.")
+	b.press("Log in as somebody else")
+	b.fill("username", "admin")
+	b.fill("password", password)
+	b.press("Sign in")
 	b.says("Nothing is registered yet.")
 
 	b.press("Register a client")
@@ -444,7 +454,7 @@ func TestInABrowser(t *testing.T) {
 	b.press("Log out")
 	b.says("You are logged out.")
 	b.open("/clients")
-	b.says("Log in")
+	b.says("Sign in")
 }
 
 // A page of another site that posts a form to the console, with everything that browsers send along, changes nothing.
@@ -498,5 +508,5 @@ func TestWithoutScript(t *testing.T) {
 	b.do(chromedp.WaitNotVisible(chromedp.CSS(".live")))
 	visible("#events table")
 	b.press("Log out")
-	visible("#username")
+	visible(`a[href*="/login/start"]`)
 }

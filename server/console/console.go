@@ -1,7 +1,7 @@
 // Package console is the admin console: web pages at /console/ for users who are admins.
 //
 // The pages are made on the server and work without a script; htmx adds search while one types and the audit record that
-// follows by itself, uPlot draws the charts. Whoever logs in has a session like any other: it is in the list of sessions and in
+// follows by itself, uPlot draws the charts. It is a client of Signet, and who logs in, by the pages that all users see, has a session like any other: it is in the list of sessions and in
 // the audit record, and ends with a new password, with the user, or with the client called signet-console.
 package console
 
@@ -35,9 +35,8 @@ type Domain struct {
 	Mails    *mail.Service
 	Audit    audit.Store
 	Activity activity.Store
-	Counter  *activity.Counter // is told of logins; may be nil
 
-	LoginFailed func(error) // is told of logins that failed
+	EndLogin func(c *gin.Context) error // ends the login of the browser that asks
 }
 
 // Console answers the requests for its pages. New returns one.
@@ -73,7 +72,8 @@ func (s *Console) Routes(r gin.IRouter) {
 	g := root.Group("/console")
 	g.GET("/static/*path", s.serveStatic)
 	g.GET("/login", s.loginPage)
-	g.POST("/login", s.logIn)
+	g.GET("/login/start", s.startLogin)
+	g.GET(callbackPath, s.finishLogin)
 	g.POST("/logout", s.logOut)
 
 	get := func(path string, h handler) { g.GET(path, s.forAdmins(h, true)) }

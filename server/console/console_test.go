@@ -5,7 +5,6 @@ import (
 	"html"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"slices"
@@ -33,7 +32,7 @@ func TestHeaders(t *testing.T) {
 	s := embedded(t)
 	w, _ := s.admin(t, "admin")
 	for path, status := range map[string]int{
-		"/": 200, "/login": 200, "/clients": 200, "/nothing": 404, "/static/x/nothing": 404, "/client?id=nobody": 404, "/audit/follow": 200,
+		"/": 200, "/login?why=out": 200, "/clients": 200, "/nothing": 404, "/static/x/nothing": 404, "/client?id=nobody": 404, "/audit/follow": 200,
 	} {
 		a := w.get(t, path).want(t, status)
 		for name, want := range map[string]string{
@@ -85,7 +84,7 @@ func TestCookie(t *testing.T) {
 				t.Errorf("the login leads to %q", got)
 			}
 			got := a.cookie()
-			if got == nil || !got.HttpOnly || got.Secure != c.secure || got.SameSite != http.SameSiteStrictMode || got.Path != c.path ||
+			if got == nil || !got.HttpOnly || got.Secure != c.secure || got.SameSite != http.SameSiteLaxMode || got.Path != c.path ||
 				got.Domain != "" || got.MaxAge != 0 || !got.Expires.IsZero() || len(got.Value) > 3500 {
 				t.Errorf("got %v", got)
 			}
@@ -99,29 +98,29 @@ func TestLogIn(t *testing.T) {
 		w.get(t, "/").leads(t, "/login")
 		w.get(t, "/clients?q=shop").leads(t, "/login?next=%2Fclients%3Fq%3Dshop")
 		w.post(t, "/keys/rotate").leads(t, "/login?why=post")
-		w.get(t, "/login?why=post&next=%2Fkeys").want(t, 200, "nothing was changed", `value="/keys"`)
+		w.get(t, "/login?why=post&next=%2Fkeys").want(t, 200, "nothing was changed", "/console/login/start?next=%2Fkeys")
 
 		s.user(t, "alice", false)
 		admin := s.user(t, "admin", true)
-		refused := w.post(t, "/login", "username", "x", "password", password).want(t, http.StatusUnauthorized, "or not an admin", `value="x"`)
-		for _, name := range []string{"alice", "admin"} {
-			a := w.post(t, "/login", "username", name, "password", map[string]string{"alice": password, "admin": "wrong"}[name])
-			if a.text != strings.Replace(refused.text, `value="x"`, `value="`+name+`"`, 1) || a.StatusCode != refused.StatusCode || a.cookie() != nil {
-				t.Errorf("%s: got %d %s", name, a.StatusCode, a.text)
-			}
+		if a := w.logInAs(t, "admin", "wrong", ""); a.StatusCode != http.StatusUnauthorized || !strings.Contains(a.text, "Signet console") {
+			t.Errorf("a wrong password: %d %s", a.StatusCode, a.text)
 		}
+		w.logIn(t, "alice").leads(t, "/login?next=%2F&why=admin")
+		w.get(t, "/login?why=admin").want(t, 200, "not an admin", "Log in as somebody else", "again=1")
 		if n := len(s.events(t, audit.SessionCreated)); n != 0 {
 			t.Errorf("%d sessions", n)
 		}
-		if e := s.events(t, audit.LoginFailed); len(e) != 3 || e[0].ClientID != "signet-console" || e[1].Detail != "not an admin" {
-			t.Errorf("got %+v", e)
-		}
 
-		w.post(t, "/login", "username", "Admin", "password", password, "next", "/clients?q=shop").leads(t, "/clients?q=shop")
+		w.logInAs(t, "admin", password, "?why=").leads(t, "/login?next=%2F&why=admin") // still alice, in this browser
+		start := w.along(t, w.get(t, "/login/start?again=1&next=%2Fclients%3Fq%3Dshop"))
+		form := start.form(t, "/login")
+		form.Set("username", "Admin")
+		form.Set("password", password)
+		w.along(t, w.visit(t, http.MethodPost, s.issuer+"/login", form)).leads(t, "/clients?q=shop")
 		w.get(t, "/").want(t, 200, "Overview", "Logged in as", "Register a client")
 		sessions, err := s.tokens.Sessions(t.Context(), tokens.Filter{Limit: 10})
 		check(t, err)
-		if len(sessions) != 1 || sessions[0].ClientID != "signet-console" || sessions[0].UserID != admin.ID || sessions[0].Scope != "signet:admin" {
+		if len(sessions) != 1 || sessions[0].ClientID != "signet-console" || sessions[0].UserID != admin.ID || sessions[0].Scope != "openid signet:admin" {
 			t.Fatalf("sessions: %+v", sessions)
 		}
 		if left := time.Until(sessions[0].ExpiresAt); left > 12*time.Hour+time.Minute || left < 11*time.Hour {
@@ -129,33 +128,93 @@ func TestLogIn(t *testing.T) {
 		}
 		c, err := s.clients.Get(t.Context(), "signet-console")
 		check(t, err)
-		if !c.Public() || len(c.Grants) != 0 || c.Name != "Signet console" {
+		if !c.Public() || !slices.Equal(c.Grants, []clients.Grant{clients.AuthorizationCode}) || c.Name != "Signet console" {
 			t.Errorf("the console's client is %+v", c)
-		}
-		s.counter.Flush(t.Context())
-		points, err := s.store.Activity(t.Context(), time.Hour, time.Hour)
-		check(t, err)
-		counts := map[activity.Kind]int64{}
-		for _, p := range points {
-			for k, n := range p.Counts {
-				counts[k] += n
-			}
-		}
-		if counts[activity.Logins] != 1 || counts[activity.LoginFailures] != 3 {
-			t.Errorf("counted %v", counts)
-		}
-
-		metrics := httptest.NewRecorder()
-		s.management.ServeHTTP(metrics, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-		if !strings.Contains(metrics.Body.String(), "signet_login_failures_total 3\n") {
-			t.Error("the metrics do not tell of the failed logins")
 		}
 
 		w.post(t, "/logout").leads(t, "/login?why=out")
+		w.get(t, "/login?why=out").want(t, 200, "You are logged out", "Log in")
 		if sessions, err := s.tokens.Sessions(t.Context(), tokens.Filter{Limit: 10}); err != nil || len(sessions) != 0 {
 			t.Errorf("after the log-out: %v, %v", sessions, err)
 		}
 		w.get(t, "/").leads(t, "/login")
+		if a := w.along(t, w.get(t, "/login")); !strings.Contains(a.text, `name="password"`) {
+			t.Error("the browser is logged in still")
+		}
+	})
+}
+
+// Who is logged in to Signet need not log in again for the console; where that login ends, so does the session of the console.
+func TestSingleSignOn(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		w, _ := s.admin(t, "admin")
+		other := &surfer{s, &http.Client{Jar: w.http.Jar, Transport: w.http.Transport, CheckRedirect: w.http.CheckRedirect}}
+		w.get(t, "/").want(t, 200)
+		other.along(t, other.get(t, "/login?next=/keys")).leads(t, "/keys")
+		question := w.visit(t, http.MethodGet, s.issuer+"/logout", nil)
+		form := question.form(t, "/logout")
+		form.Set("decision", "logout")
+		w.visit(t, http.MethodPost, s.issuer+"/logout", form).want(t, 200)
+		w.get(t, "/").leads(t, "/login?why=ended")
+	})
+}
+
+// The answer to the authorization request is that of this browser, of its last request, and of this server; and it is good once.
+func TestCallback(t *testing.T) {
+	s := embedded(t)
+	s.user(t, "admin", true)
+	w := s.surfer(t)
+	page := w.along(t, w.get(t, "/login"))
+	form := page.form(t, "/login")
+	form.Set("username", "admin")
+	form.Set("password", password)
+	sent := w.visit(t, http.MethodPost, s.issuer+"/login", form)
+	callback, err := url.Parse(sent.Header.Get("Location"))
+	check(t, err)
+	change := func(name, value string) string {
+		q := callback.Query()
+		q.Set(name, value)
+		return strings.TrimPrefix(callback.Path, "/console") + "?" + q.Encode()
+	}
+	s.surfer(t).get(t, change("x", "y")).leads(t, "/login?why=stale") // another browser's
+	for name, value := range map[string]string{"state": "another", "iss": "https://evil.example"} {
+		cookies := w.http.Jar.Cookies(callback)
+		w.get(t, change(name, value)).leads(t, "/login?why=stale")
+		w.http.Jar.SetCookies(callback, cookies)
+	}
+	w.get(t, change("x", "y")).leads(t, "/")
+	if a := w.get(t, change("x", "y")); a.cookie() != nil {
+		t.Error("it is good twice")
+	}
+	w.along(t, w.get(t, "/login/start"))
+	state := w.http.Jar.Cookies(callback)
+	for _, c := range state {
+		if c.Name == "signet_console_login" {
+			answer := url.Values{"error": {"access_denied"}, "state": {strings.Split(c.Value, ".")[0]}, "iss": {s.issuer}}
+			w.get(t, "/login/callback?"+answer.Encode()).leads(t, "/login?next=%2F&why=denied")
+		}
+	}
+}
+
+// Whatever became of the console's client, it is put right at the next login; but who disables it turns the console off.
+func TestOwnClient(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		w, _ := s.admin(t, "admin")
+		c, err := s.clients.Get(t.Context(), "signet-console")
+		check(t, err)
+		c.RedirectURIs, c.Scope, c.Grants, c.SkipConsent, c.Name = []string{"https://evil.example/cb"}, clients.Scope{"read"}, []clients.Grant{clients.AuthorizationCode, clients.RefreshToken}, false, "Our console"
+		_, err = s.clients.Update(t.Context(), c, audit.Origin{})
+		check(t, err)
+		w.along(t, w.get(t, "/login")).leads(t, "/")
+		if c, err = s.clients.Get(t.Context(), "signet-console"); err != nil || !slices.Equal(c.RedirectURIs, []string{s.issuer + "/console/login/callback"}) || !c.SkipConsent || c.Name != "Our console" {
+			t.Errorf("%+v, %v", c, err)
+		}
+		check(t, s.clients.Delete(t.Context(), c.ID, audit.Origin{}))
+		w.get(t, "/").leads(t, "/login?why=ended")
+		w.along(t, w.get(t, "/login")).leads(t, "/")
+		_, err = s.clients.SetDisabled(t.Context(), c.ID, true, audit.Origin{})
+		check(t, err)
+		w.along(t, w.get(t, "/login")).want(t, http.StatusForbidden, "turned off", "signet client enable signet-console")
 	})
 }
 
@@ -163,20 +222,7 @@ func TestNextStaysHere(t *testing.T) {
 	s := embedded(t)
 	s.user(t, "admin", true)
 	for _, next := range []string{"https://evil.example", "//evil.example", "/\\evil.example", "\\\\evil.example", "evil", "@evil.example", "/\tx", "javascript:alert(1)"} {
-		s.surfer(t).post(t, "/login", "username", "admin", "password", password, "next", next).leads(t, "/")
-	}
-}
-
-func TestThrottled(t *testing.T) {
-	s := embedded(t, func(set *settings) { set.maxFailures = 3 })
-	s.user(t, "admin", true)
-	w := s.surfer(t)
-	for i := range 3 {
-		w.post(t, "/login", "username", "admin", "password", fmt.Sprint("guess ", i)).want(t, http.StatusUnauthorized)
-	}
-	a := w.logIn(t, "admin").want(t, http.StatusTooManyRequests, "Too many failed logins", "15 minutes", `value="admin"`)
-	if a.cookie() != nil || a.Header.Get("Retry-After") == "" {
-		t.Errorf("got %v", a.Header)
+		s.surfer(t).logInAs(t, "admin", password, "?next="+url.QueryEscape(next)).leads(t, "/")
 	}
 }
 
@@ -204,7 +250,7 @@ func TestIdle(t *testing.T) {
 	if got := a.Header.Get("Hx-Redirect"); got != "/console/login?next=%2Faudit%3Ftype%3Dkey.created&why=idle" {
 		t.Errorf("sent to %s", got)
 	}
-	w.get(t, "/login?why=idle").want(t, 200, "after being idle")
+	w.get(t, "/login?why=idle").want(t, 200, "after being idle", "again=1")
 }
 
 func TestTurnedAway(t *testing.T) {
@@ -307,7 +353,7 @@ func TestOtherSitesAreRefused(t *testing.T) {
 		"cross-site": {"Sec-Fetch-Site", "cross-site"}, "same-site": {"Sec-Fetch-Site", "same-site"},
 		"origin": {"Origin", "https://evil.example"}, "null": {"Origin", "null"},
 	} {
-		for _, path := range []string{"/client/delete", "/client/disable", "/login", "/logout", "/user/password"} {
+		for _, path := range []string{"/client/delete", "/client/disable", "/logout", "/user/password"} {
 			a := w.do(t, http.MethodPost, path, form, headers...).want(t, http.StatusForbidden, "another site", "<h1>Refused</h1>")
 			if len(a.Cookies()) > 0 {
 				t.Errorf("%s: %s set %v", what, path, a.Cookies())
@@ -320,7 +366,7 @@ func TestOtherSitesAreRefused(t *testing.T) {
 		t.Error("the client was disabled")
 	}
 	w.do(t, http.MethodPost, "/user/admin", url.Values{"id": {u.ID}}, "Sec-Fetch-Site", "same-origin", "Origin", s.url).want(t, http.StatusSeeOther)
-	w.do(t, http.MethodPost, "/login", url.Values{"password": {strings.Repeat("x", 2<<20)}}).want(t, http.StatusRequestEntityTooLarge, "Too large")
+	w.do(t, http.MethodPost, "/users", url.Values{"password": {strings.Repeat("x", 2<<20)}}).want(t, http.StatusRequestEntityTooLarge, "Too large")
 }
 
 // What others chose is text, wherever it is shown.
@@ -341,7 +387,7 @@ func TestNothingIsMarkup(t *testing.T) {
 			"/clients", "/client?id=" + id, "/client/delete?id=" + id, "/users", "/user?id=" + u.ID, "/user/delete?id=" + u.ID, "/sessions",
 			"/sessions?user=" + url.QueryEscape(evil) + "&client=" + id, "/audit", "/audit?user=" + url.QueryEscape(evil), "/clients?q=" + url.QueryEscape(evil),
 			"/users?q=" + url.QueryEscape(evil), "/?range=" + url.QueryEscape(evil), "/keys?done=" + url.QueryEscape(evil), "/audit/follow",
-			"/login?why=" + url.QueryEscape(evil) + "&next=" + url.QueryEscape("/"+evil), "/clients/new?kind=" + url.QueryEscape(evil),
+			"/login?why=out&next=" + url.QueryEscape("/"+evil), "/clients/new?kind=" + url.QueryEscape(evil),
 		} {
 			a := m.get(t, path).want(t, 200)
 			if strings.Contains(a.text, "<script>alert") || strings.Contains(a.text, "<img src=x") || strings.Contains(a.text, "<svg/") {
@@ -743,12 +789,10 @@ func TestKeys(t *testing.T) {
 		w.get(t, "/keys/rotate").want(t, 200, "Rotate the signing keys?")
 		w.post(t, "/keys/rotate").leads(t, "/keys?done=keys-rotated")
 		w.get(t, "/keys").want(t, 200, "retired")
-		if e := s.events(t, audit.KeyRotated); len(e) != 1 || e[0].Actor != admin.ID {
+		if e := s.events(t, audit.KeyRotated); len(e) != 2 || e[0].Actor != admin.ID { // those of ID tokens, too
 			t.Errorf("recorded %+v", e)
 		}
-		rows, err := s.keys.List(t.Context())
-		check(t, err)
-		leaked := rows[slices.IndexFunc(rows, func(k keys.Key) bool { return k.State() == keys.Current && k.Algorithm == keys.ES256 })].ID
+		leaked := s.current(t)
 		w.get(t, "/keys/revoke?id="+leaked).want(t, 200, "Revoke the current key "+leaked)
 		w.post(t, "/keys/revoke", "id", leaked).leads(t, "/keys?done=key-revoked")
 		if a := w.get(t, "/keys").want(t, 200); strings.Contains(a.text, leaked) {
@@ -799,11 +843,11 @@ func TestDatabaseGone(t *testing.T) {
 				t.Error("no Retry-After")
 			}
 		}
-		w.logIn(t, "admin").want(t, http.StatusServiceUnavailable)
+		w.logIn(t, "admin").want(t, http.StatusServiceUnavailable, "Unavailable for the moment")
 		if a := w.post(t, "/logout").want(t, http.StatusServiceUnavailable); a.cookie() != nil {
 			t.Error("the cookie is gone, and the session is not")
 		}
-		w.get(t, "/login").want(t, 200)
+		w.get(t, "/login?why=out").want(t, 200)
 	})
 }
 
@@ -811,8 +855,8 @@ func TestDatabaseGone(t *testing.T) {
 func TestNothingSecretIsLogged(t *testing.T) {
 	s := embedded(t)
 	w, _ := s.admin(t, "admin")
-	w.post(t, "/login", "username", "admin", "password", "a wrong password")
-	cookie := w.post(t, "/login", "username", "admin", "password", password).cookie()
+	s.surfer(t).logInAs(t, "admin", "a wrong password", "")
+	cookie := w.logIn(t, "admin").cookie()
 	created := w.post(t, "/clients", "client_name", "Shop", "client_id", "shop", "grant_types", "password", "token_endpoint_auth_method", "client_secret_basic")
 	rotated := w.post(t, "/client/secret", "id", "shop", "overlap", "0", "version", fmt.Sprint(version(t, s, "shop")))
 	w.post(t, "/users", "username", "carol", "password", "carol's own password")
@@ -847,7 +891,7 @@ func TestNoText(t *testing.T) {
 		} {
 			w.get(t, path).want(t, 200)
 		}
-		s.surfer(t).post(t, "/login", "username", "a\x00b", "password", "x").want(t, http.StatusBadRequest)
+		w.post(t, "/users", "username", "a\x00b", "password", "x").want(t, http.StatusBadRequest)
 	})
 }
 

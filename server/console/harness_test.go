@@ -48,6 +48,7 @@ type settings struct {
 // site is a server with a console, behind real HTTP.
 type site struct {
 	url        string
+	issuer     string
 	backend    *backend
 	store      storage.Store
 	closeStore func()
@@ -95,7 +96,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *site {
 	check(t, err)
 	store, err := storage.Open(t.Context(), b.URL, nil)
 	check(t, err)
-	s := &site{url: "http://" + srv.Listener.Addr().String(), backend: b, store: store, closeStore: sync.OnceFunc(store.Close), log: &journal{}}
+	s := &site{url: "http://" + srv.Listener.Addr().String(), issuer: set.issuer, backend: b, store: store, closeStore: sync.OnceFunc(store.Close), log: &journal{}}
 	t.Cleanup(s.closeStore)
 	check(t, store.Migrate(t.Context()))
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -194,12 +195,28 @@ type surfer struct {
 	http *http.Client
 }
 
+// proxy leads requests for the issuer to the site's server, as a proxy does that ends TLS and takes the issuer's path away.
+type proxy struct{ s *site }
+
+func (p proxy) RoundTrip(req *http.Request) (*http.Response, error) {
+	issuer, server := p.s.issuer, p.s.url
+	if rest, ok := strings.CutPrefix(req.URL.String(), issuer); ok && issuer != server {
+		to, err := url.Parse(server + rest)
+		if err != nil {
+			return nil, err
+		}
+		inner := req.Clone(req.Context())
+		inner.URL = to
+		return http.DefaultTransport.RoundTrip(inner)
+	}
+	return http.DefaultTransport.RoundTrip(req)
+}
+
 func (s *site) surfer(t testing.TB) *surfer {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	check(t, err)
-	client := &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	t.Cleanup(client.CloseIdleConnections)
+	client := &http.Client{Jar: jar, Transport: proxy{s}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return &surfer{s, client}
 }
 
@@ -275,9 +292,14 @@ func (a answer) form(t testing.TB, action string) url.Values {
 
 func (w *surfer) do(t testing.TB, method, path string, form url.Values, headers ...string) answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), method, w.s.url+"/console"+path, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(context.Background(), method, w.s.issuer+"/console"+path, strings.NewReader(form.Encode()))
 	check(t, err)
-	if form != nil {
+	return w.send(t, req, form != nil, headers...)
+}
+
+func (w *surfer) send(t testing.TB, req *http.Request, form bool, headers ...string) answer {
+	t.Helper()
+	if form {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	for i := 0; i < len(headers); i += 2 {
@@ -306,9 +328,53 @@ func (w *surfer) post(t testing.TB, path string, pairs ...string) answer {
 	return w.do(t, http.MethodPost, path, form)
 }
 
+// logIn goes through the login pages, from the console's own one to where the console leads in the end.
 func (w *surfer) logIn(t testing.TB, name string) answer {
 	t.Helper()
-	return w.post(t, "/login", "username", name, "password", password)
+	return w.logInAs(t, name, password, "")
+}
+
+func (w *surfer) logInAs(t testing.TB, name, password, query string) answer {
+	t.Helper()
+	a := w.along(t, w.get(t, "/login"+query))
+	if a.StatusCode != http.StatusOK || !strings.Contains(a.text, `name="password"`) {
+		return a
+	}
+	form := a.form(t, w.path()+"/login")
+	form.Set("username", name)
+	form.Set("password", password)
+	return w.along(t, w.visit(t, http.MethodPost, w.s.issuer+"/login", form))
+}
+
+// path is that of the issuer.
+func (w *surfer) path() string {
+	u, err := url.Parse(w.s.issuer)
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSuffix(u.Path, "/")
+}
+
+func (w *surfer) visit(t testing.TB, method, address string, form url.Values) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, address, strings.NewReader(form.Encode()))
+	check(t, err)
+	return w.send(t, req, form != nil)
+}
+
+// along follows redirects as long as they are part of a login.
+func (w *surfer) along(t testing.TB, a answer) answer {
+	t.Helper()
+	for a.StatusCode == http.StatusSeeOther {
+		to, err := a.Request.URL.Parse(a.Header.Get("Location"))
+		check(t, err)
+		path := strings.TrimPrefix(to.Path, w.path())
+		if path != "/authorize" && path != "/console/login/start" && path != "/console/login/callback" {
+			return a
+		}
+		a = w.visit(t, http.MethodGet, to.String(), nil)
+	}
+	return a
 }
 
 // admin returns a surfer who is logged in as a new admin.

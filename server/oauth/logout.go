@@ -139,3 +139,16 @@ func (s *Server) endLogin(c *gin.Context, r *authorizations.Request, l logins.Lo
 	c.Header("Referrer-Policy", "no-referrer")
 	c.Status(http.StatusSeeOther)
 }
+
+// EndLogin ends the login of the browser that asks, if there is one, and has it forget the cookie.
+func (s *Server) EndLogin(c *gin.Context) error {
+	ctx := c.Request.Context()
+	l, known, err := s.logins.Current(ctx, s.loginCookie(c.Request))
+	if err == nil && known {
+		err = s.logins.End(ctx, l, request.From(ctx).Origin)
+	}
+	if err == nil {
+		s.setHostCookie(c.Writer, loginCookieName, "", -1)
+	}
+	return err
+}

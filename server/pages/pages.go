@@ -111,7 +111,7 @@ func New(cfg Config) (*Pages, error) {
 }
 
 // mark is Signet's own logo: a seal.
-var mark = []byte(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 48 48"><circle cx="24" cy="24" r="21" fill="#3b49df"/><circle cx="24" cy="24" r="15.5" fill="none" stroke="#fff" stroke-width="2"/><path d="M29.5 19.2c-.9-1.9-2.9-3-5.4-3-3.2 0-5.5 1.7-5.5 4.2 0 5.6 11 2.7 11 7.6 0 2.5-2.4 4.2-5.6 4.2-2.7 0-4.9-1.2-5.8-3.3" fill="none" stroke="#fff" stroke-width="2.6" stroke-linecap="round"/></svg>`)
+var mark = []byte(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><circle cx="16" cy="16" r="14" fill="#0172ad"/><path d="M16 7v18M10 12h12M10 20h12" stroke="#fff" stroke-width="2.5" stroke-linecap="round" fill="none"/></svg>`)
 
 func (p *Pages) add(name string, content []byte, kind string) {
 	sum := sha256.Sum256(content)
