@@ -24,6 +24,7 @@ import (
 	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
+	"signet/logins"
 	"signet/storage"
 	"signet/storage/storagetest"
 	"signet/tokens"
@@ -66,15 +67,20 @@ type replica struct {
 	tokens  *tokens.Service
 	users   *users.Service
 	clients *clients.Service
+
+	logins         *logins.Service
+	authorizations *authorizations.Service
 }
 
 // newReplica wires services on the store. The caller closes it.
 func newReplica(ctx context.Context, store storage.Store, secret keys.Secret, window time.Duration) (replica, error) {
 	log := slog.New(slog.DiscardHandler)
 	k := keys.New(store, keys.Config{Secret: secret, Algorithm: keys.EdDSA, TokenTTL: accessTTL, RotateEvery: time.Hour}, log)
+	a := authorizations.New(store, secret, log)
 	return replica{
+		logins: logins.New(store, logins.Config{Secret: secret, StayTTL: time.Hour}, log), authorizations: a,
 		store: store, users: users.New(store, users.Config{Secret: secret, MaxFailures: 10, Window: time.Hour}, log), clients: clients.New(store, clients.Config{}, log),
-		tokens: tokens.New(store, k, authorizations.New(store, secret, log), tokens.Config{
+		tokens: tokens.New(store, k, a, tokens.Config{
 			Issuer: issuer, Secret: secret, AccessTTL: accessTTL, RefreshTTL: refreshTTL, SessionTTL: sessionTTL, RetryWindow: window,
 		}, log),
 	}, k.Load(ctx)
@@ -123,7 +129,7 @@ func addUser(t testing.TB, store users.Store) users.User {
 
 func addClient(t testing.TB, r replica) clients.Client {
 	t.Helper()
-	c, err := r.clients.Create(t.Context(), clients.Client{Name: "App", Scope: clients.Scope{"read", "write"}}, audit.Origin{})
+	c, err := r.clients.Create(t.Context(), clients.Client{Name: "App", Scope: clients.Scope{"read", "write"}, IDTokenAlg: keys.EdDSA}, audit.Origin{})
 	check(t, err)
 	return c
 }

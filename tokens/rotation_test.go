@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"signet/audit"
+	"signet/authorizations"
 	"signet/clients"
 	"signet/storage"
 	"signet/storage/storagetest"
@@ -24,7 +25,7 @@ import (
 	"signet/users"
 )
 
-// TestRotation lets users, clients, thieves, administrators, time, restarts and restored backups do as they like, in any
+// TestRotation lets users, browsers, clients, thieves, administrators, time, restarts and restored backups do as they like, in any
 // order, and compares each answer with that of a model that fits on a page. -rapid.checks says for how long.
 func TestRotation(t *testing.T) {
 	t.Parallel()
@@ -70,6 +71,14 @@ func TestRotation(t *testing.T) {
 				"lose an answer": m.loseAnswer,
 				"heartbeat":      m.beat,
 				"restart":        m.restart,
+
+				"log in by browser":  m.signIn,
+				"log out by browser": m.signOut,
+				"authorize":          m.authorize,
+				"redeem":             func(r *rapid.T) { m.present(r, m.code(r, false), 0) },
+				"guess and redeem":   func(r *rapid.T) { m.present(r, m.code(r, false), authorizations.MaxCodeFailures) },
+				"redeem again":       func(r *rapid.T) { m.present(r, m.code(r, true), 0) },
+				"withdraw consent":   m.withdraw,
 			})
 			m.compareAll(r)
 		})
@@ -109,9 +118,11 @@ func (d *backDoor) exec(statement string, args ...any) {
 	check(d.t, err)
 }
 
-// age makes the sessions, and their backups, older, and what was written down of interruptions. The heartbeat stays as it is.
+// age makes the sessions, and their backups, older, logins and codes, and what was written down of interruptions. The heartbeat stays as it is.
 func (d *backDoor) age(by time.Duration) {
 	amount := d.span(by)
+	d.exec(strings.ReplaceAll("UPDATE logins SET auth_time = auth_time - @, expires_at = expires_at - @, ended_at = ended_at - @", "@", amount))
+	d.exec("UPDATE authorization_codes SET expires_at = expires_at - " + amount)
 	for _, table := range []string{"sessions", "saved"} {
 		d.exec(strings.ReplaceAll("UPDATE "+table+` SET created_at = created_at - @, expires_at = expires_at - @, last_used_at = last_used_at - @,
 			idle_expires_at = idle_expires_at - @, revoked_at = revoked_at - @`, "@", amount))
@@ -147,6 +158,9 @@ type granted struct {
 	access  []modelAccess
 	saved   *modelSession // a backup
 	events  map[audit.Type]int64
+	scope   string
+	login   *modelLogin // that it began in, if any
+	ends    bool        // with it
 }
 
 type modelAccess struct {
@@ -177,6 +191,8 @@ type machine struct {
 
 	lastBeat      time.Duration // on the model's clock
 	interruptions [][2]time.Duration
+
+	browsers
 }
 
 func newMachine(t *testing.T, x *fixture, db *backDoor, replicas *[2]replica) *machine {
@@ -191,7 +207,7 @@ func newMachine(t *testing.T, x *fixture, db *backDoor, replicas *[2]replica) *m
 
 // empty deletes what a check has left.
 func (m *machine) empty() {
-	for _, table := range []string{"sessions", "saved", "users", "clients", "audit_events", "revoked_access_tokens", "heartbeat", "interruptions"} {
+	for _, table := range []string{"logins", "authorization_codes", "consents", "logout_notices", "sessions", "saved", "users", "clients", "audit_events", "revoked_access_tokens", "heartbeat", "interruptions"} {
 		m.db.exec("DELETE FROM " + table)
 	}
 }
@@ -398,7 +414,7 @@ func (m *machine) logIn(r *rapid.T) {
 			lastUsed: m.now, idleEnd: m.now + refreshTTL, end: m.now + sessionTTL, address: home.Address,
 		},
 		id: issued.SessionID, refresh: map[int64]string{0: issued.RefreshToken}, access: []modelAccess{{token: issued.AccessToken}},
-		events: map[audit.Type]int64{},
+		events: map[audit.Type]int64{}, scope: "read write",
 	})
 }
 
@@ -425,7 +441,7 @@ func (m *machine) use(r *rapid.T, p pick) {
 	p.access = append(p.access, modelAccess{token: issued.AccessToken})
 	granted := scope.String()
 	if scope == nil {
-		granted = "read write"
+		granted = p.scope
 	}
 	if issued.Scope != granted || issued.SessionID != p.id {
 		r.Fatalf("scope %q of session %s, want %q of %s", issued.Scope, issued.SessionID, granted, p.id)
@@ -563,7 +579,7 @@ func (m *machine) wantAnswer(r *rapid.T, s *granted, token string, active bool) 
 func (m *machine) compareAll(r *rapid.T) {
 	for _, s := range m.sessions {
 		m.compareSession(r, s)
-		for _, kind := range []audit.Type{audit.RefreshTokenReused, audit.RefreshTokenCaughtUp, audit.RefreshTokenRetriedElsewhere} {
+		for _, kind := range []audit.Type{audit.RefreshTokenReused, audit.RefreshTokenCaughtUp, audit.RefreshTokenRetriedElsewhere, audit.CodeReused} {
 			var got int64
 			check(m.t, m.db.QueryRow("SELECT count(*) FROM audit_events WHERE session_id = $1 AND type = $2", s.id, string(kind)).Scan(&got))
 			if got != s.events[kind] {
