@@ -262,8 +262,8 @@ func (m *machine) withdraw(r *rapid.T) {
 		s := m.session(r)
 		user, client = s.user, s.client
 	}
-	if len(m.codes) > 0 && rapid.Bool().Draw(r, "of a code") {
-		k := rapid.SampledFrom(m.codes).Draw(r, "code")
+	if rapid.Bool().Draw(r, "of a code") {
+		k := m.code(r, false)
 		user, client = k.login.user, k.client
 	}
 	_, had := m.consents[[2]int{user, client}]
@@ -283,6 +283,11 @@ func (m *machine) withdraw(r *rapid.T) {
 	for _, s := range m.sessions {
 		if s.user == user && s.client == client && s.login != nil {
 			s.revoked = true
+		}
+	}
+	for _, k := range m.codes { // none of them is good any more
+		if k.login.user == user && k.client == client {
+			m.redeem(r, k, client, strings.Repeat("v", 43))
 		}
 	}
 }
