@@ -391,3 +391,76 @@ func logouts(t *testing.T, _ *backend, r *replica) {
 		t.Errorf("by POST: %d %v", v.status, v.location)
 	}
 }
+
+// A client's own lives count for its tokens and sessions, of each grant, in place of the server's.
+func TestLivesOfAClient(t *testing.T) {
+	onBackends(t, func(t *testing.T, b *backend) {
+		r := start(t, b)
+		c := r.shop(t, "shop", trusted, func(c *clients.Client) {
+			c.AccessTTL, c.RefreshTTL, c.SessionTTL = 5*time.Minute, time.Hour, 150*time.Minute
+			c.Grants = append(c.Grants, clients.Password, clients.ClientCredentials)
+		})
+		u, s := r.user(t, "alice"), r.surfer(t)
+		sessions := map[string]answer{
+			"code":               r.redeem(t, c, s.grant(ask(c), u).code(t)).issued(t),
+			"offline":            r.redeem(t, c, s.authorize(ask(c, "scope", "openid offline_access")).code(t)).issued(t),
+			"password":           r.passwordGrant(t, c, "alice", password).issued(t),
+			"client credentials": r.token(t, c, "grant_type", "client_credentials").issued(t),
+		}
+		for what, a := range sessions {
+			if a.json["expires_in"] != 300.0 {
+				t.Errorf("%s: %s", what, a.body)
+			}
+		}
+		delete(sessions, "client credentials")
+		idle := r.redeem(t, c, s.authorize(ask(c)).code(t)).issued(t)
+		for range 2 {
+			b.Age(t, 55*time.Minute)
+			for what, a := range sessions {
+				if sessions[what] = r.refresh(t, c, a.text("refresh_token")).issued(t); sessions[what].json["expires_in"] != 300.0 {
+					t.Errorf("%s: %s", what, sessions[what].body)
+				}
+			}
+		}
+		r.refresh(t, c, idle.text("refresh_token")).want(t, http.StatusBadRequest, "invalid_grant")
+		b.Age(t, 38*time.Minute)
+		for what, a := range sessions {
+			sessions[what] = r.refresh(t, c, a.text("refresh_token")).issued(t)
+			if left := sessions[what].json["expires_in"].(float64); left > 130 { // until the session's end
+				t.Errorf("%s: %v seconds", what, left)
+			}
+		}
+		b.Age(t, 3*time.Minute)
+		for _, a := range sessions {
+			r.refresh(t, c, a.text("refresh_token")).want(t, http.StatusBadRequest, "invalid_grant")
+		}
+	})
+}
+
+// A login lasts for twelve hours, or for as long as the operator says for who wants to stay. What ends with it ends then.
+func TestLifeOfALogin(t *testing.T) {
+	onBackends(t, func(t *testing.T, b *backend) {
+		r := start(t, b)
+		c, u := r.shop(t, "shop", trusted), r.user(t, "alice")
+		short, long := r.surfer(t), r.surfer(t)
+		online := r.redeem(t, c, short.grant(ask(c), u).code(t)).issued(t)
+		offline := r.redeem(t, c, short.authorize(ask(c, "scope", "openid offline_access")).code(t)).issued(t)
+		long.enter(long.authorize(ask(c)), u, "stay", "1").code(t)
+		b.Age(t, 11*time.Hour)
+		short.authorize(ask(c, "prompt", "none")).code(t)
+		online = r.refresh(t, c, online.text("refresh_token")).issued(t)
+		code := short.authorize(ask(c)).code(t)
+		b.Age(t, 61*time.Minute)
+		short.authorize(ask(c, "prompt", "none")).refused(t, "login_required")
+		r.redeem(t, c, code).want(t, http.StatusBadRequest, "invalid_grant")
+		r.refresh(t, c, online.text("refresh_token")).want(t, http.StatusBadRequest, "invalid_grant")
+		r.refresh(t, c, offline.text("refresh_token")).issued(t)
+		if n := b.Int(t, `SELECT count(*) FROM logout_notices`); n != 0 {
+			t.Error("a login that expired is told of")
+		}
+		b.Age(t, 29*24*time.Hour)
+		long.authorize(ask(c, "prompt", "none")).code(t)
+		b.Age(t, 24*time.Hour)
+		long.authorize(ask(c, "prompt", "none")).refused(t, "login_required")
+	})
+}
