@@ -85,6 +85,8 @@ func (n *NewCode) EndsWithLogin() bool {
 
 // Store is what this package needs of a database. Every event is written in the same transaction as what it tells of.
 type Store interface {
+	DeviceStore
+
 	// Visitor returns the login, if it is live, and what its user has allowed the party.
 	Visitor(ctx context.Context, r logins.Ref, p Party) (l logins.Login, c Consent, ok bool, err error)
 	// CreateCode inserts the code if the login and the party's client are live, and, where it has to be asked for, what is asked
@@ -104,6 +106,9 @@ type Service struct {
 	tagger keys.Tagger
 	sealer keys.Sealer
 	log    *slog.Logger
+
+	deviceTagger keys.Tagger
+	userCodeKey  []byte
 }
 
 // New returns a service on the store.
@@ -111,6 +116,7 @@ func New(store Store, secret keys.Secret, log *slog.Logger) *Service {
 	return &Service{
 		store: store, log: log,
 		tagger: secret.Tagger("authorization code tag v1"), sealer: secret.Sealer("authorization request v1"),
+		deviceTagger: secret.Tagger("device code tag v1"), userCodeKey: secret.Derive("user code v1")[0],
 	}
 }
 

@@ -51,9 +51,13 @@ func labelled(label string, secret []byte) []byte {
 
 // writeCode returns the written form of a code.
 func (s *Service) writeCode(c Code) string {
+	return s.tagger.Write(codePrefix, c.body())
+}
+
+func (c Code) body() []byte {
 	body := make([]byte, 0, codeBodySize+sha256.Size)
 	body = append(body, c.Session[:]...)
-	return s.tagger.Write(codePrefix, append(body, c.secret[:]...))
+	return append(body, c.secret[:]...)
 }
 
 // ParseCode reads a code that this server issued; ok is false for anything else.

@@ -50,6 +50,7 @@ type Request struct {
 	HintedSubject string         `json:"hinted_subject,omitempty"` // of the id_token_hint; "?" for a hint that is not good
 	Locales       []string       `json:"locales,omitempty"`        // of the pages, best first
 	Claims        Claims         `json:"claims,omitzero"`          //
+	Device        UserCode       `json:"device,omitempty"`         // of the device that asks; empty: a browser does
 }
 
 // Asks tells whether the request has that prompt.

@@ -20,10 +20,11 @@ const (
 	Password          Grant = "password"
 	RefreshToken      Grant = "refresh_token"
 	ClientCredentials Grant = "client_credentials"
+	DeviceCode        Grant = "urn:ietf:params:oauth:grant-type:device_code" // RFC 8628
 )
 
 // Grants lists the grants that the server knows.
-var Grants = []Grant{AuthorizationCode, Password, RefreshToken, ClientCredentials}
+var Grants = []Grant{AuthorizationCode, Password, RefreshToken, ClientCredentials, DeviceCode}
 
 // AuthMethod is how a client authenticates at the token endpoint (RFC 7591 section 2).
 type AuthMethod string

@@ -37,7 +37,7 @@ func TestMetadata(t *testing.T) {
 				}
 				equal(t, "the document", a.json, map[string]any{
 					"issuer": c.issuer, "authorization_endpoint": c.issuer + "/authorize", "token_endpoint": c.issuer + "/token",
-					"userinfo_endpoint": c.issuer + "/userinfo", "end_session_endpoint": c.issuer + "/logout",
+					"userinfo_endpoint": c.issuer + "/userinfo", "end_session_endpoint": c.issuer + "/logout", "device_authorization_endpoint": c.issuer + "/device_authorization",
 					"jwks_uri":                 c.issuer + "/.well-known/jwks.json",
 					"scopes_supported":         strs("openid profile email phone groups offline_access signet:admin signet:account"),
 					"response_types_supported": strs("code"), "response_modes_supported": strs("query fragment form_post"),

@@ -57,13 +57,8 @@ func (s *Service) RedeemCode(ctx context.Context, c *clients.Client, code, redir
 	if !ok {
 		return Issued{}, ErrInvalidCode
 	}
-	first := refreshToken{session: k.Session}
-	copy(first.secret[:], k.SessionSecret())
-	r := Redemption{
-		Session: k.Session, CodeDigest: k.Digest(), ClientID: c.ID, ClientEpoch: c.Epoch, RedirectURI: redirectURI,
-		Scope: scope, Audience: audience, SessionDigest: first.digest(), IdleTTL: s.refreshTTL(c), TTL: s.sessionTTL(c),
-		Address: o.Address, UserAgent: shorten(o.UserAgent), MaxFailures: authorizations.MaxCodeFailures,
-	}
+	r := s.redemption(c, k, o)
+	r.RedirectURI, r.Scope, r.Audience = redirectURI, scope, audience
 	if strings.Contains(redirectURI, "\x00") {
 		r.RedirectURI = "none that a database takes for text"
 	}
@@ -72,28 +67,67 @@ func (s *Service) RedeemCode(ctx context.Context, c *clients.Client, code, redir
 			r.Challenge = "none that a verifier answers"
 		}
 	}
+	issued, ok, err := s.redeem(ctx, c, k, r, o)
+	if err == nil && !ok {
+		err = s.refuseCode(ctx, r, o)
+	}
+	return issued, err
+}
+
+// RedeemDevice exchanges a device code that its user has approved for the first tokens of a session (RFC 8628 section 3.4). Where that
+// cannot be, the poll tells why; it returns ErrInvalidCode for a code that is unknown, used or another client's.
+func (s *Service) RedeemDevice(ctx context.Context, c *clients.Client, code string, o audit.Origin) (Issued, authorizations.Poll, error) {
+	k, ok := s.codes.ParseDeviceCode(code)
+	if !ok {
+		return Issued{}, 0, ErrInvalidCode
+	}
+	r := s.redemption(c, k, o)
+	issued, ok, err := s.redeem(ctx, c, k, r, o)
+	if err != nil || ok {
+		return issued, 0, err
+	}
+	poll, err := s.codes.PollDevice(ctx, c, k)
+	if err == nil && poll == authorizations.PollUnknown {
+		err = s.refuseCode(ctx, r, o)
+	}
+	return Issued{}, poll, err
+}
+
+// redemption is the use of a code by the client, with nothing beside it.
+func (s *Service) redemption(c *clients.Client, k authorizations.Code, o audit.Origin) Redemption {
+	return Redemption{
+		Session: k.Session, CodeDigest: k.Digest(), ClientID: c.ID, ClientEpoch: c.Epoch, SessionDigest: firstToken(k).digest(),
+		IdleTTL: s.refreshTTL(c), TTL: s.sessionTTL(c), Address: o.Address, UserAgent: shorten(o.UserAgent), MaxFailures: authorizations.MaxCodeFailures,
+	}
+}
+
+// firstToken is the first refresh token of the session that a code begins.
+func firstToken(k authorizations.Code) refreshToken {
+	first := refreshToken{session: k.Session}
+	copy(first.secret[:], k.SessionSecret())
+	return first
+}
+
+// redeem makes the redemption and issues the session's first tokens; ok is false where it was refused.
+func (s *Service) redeem(ctx context.Context, c *clients.Client, k authorizations.Code, r Redemption, o audit.Origin) (issued Issued, ok bool, err error) {
 	created := audit.New(audit.SessionCreated, o)
 	created.ClientID, created.SessionID = c.ID, k.Session.String()
 	g, ok, err := s.store.RedeemCode(ctx, r, created)
-	if err != nil {
-		return Issued{}, err
-	}
-	if !ok {
-		return Issued{}, s.refuseCode(ctx, r, o)
+	if err != nil || !ok {
+		return Issued{}, false, err
 	}
 	created.UserID = g.UserID
 	created.Log(ctx, s.log)
-	issued, err := s.issueFor(k.Session, c, g.Grant, scope, audience)
-	if err != nil {
-		return Issued{}, err
+	if issued, err = s.issueFor(k.Session, c, g.Grant, r.Scope, r.Audience); err != nil {
+		return Issued{}, false, err
 	}
 	if issued.IDToken, err = s.idToken(ctx, c, g.Grant, issued, g.Nonce); err != nil {
-		return Issued{}, err
+		return Issued{}, false, err
 	}
 	if c.May(clients.RefreshToken) {
-		issued.RefreshToken = s.codec.format(first)
+		issued.RefreshToken = s.codec.format(firstToken(k))
 	}
-	return issued, nil
+	return issued, true, nil
 }
 
 // refuseCode finds out what is wrong with a redemption that was refused, and ends the session of a code that came twice.

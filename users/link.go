@@ -267,6 +267,24 @@ func (s *Service) CountRequest(ctx context.Context, recipient string, o audit.Or
 	return err
 }
 
+// CountGuess counts that somebody has typed a user code, before it is looked up: of the codes of others no more than a few can be tried by a
+// user, who may be nobody yet, and from an address. The same code counts once, and a right one is counted too. It returns a ThrottledError,
+// or the database's error.
+func (s *Service) CountGuess(ctx context.Context, userID, code string, o audit.Origin) error {
+	a := Attempt{
+		Address: s.digest("user code from", network(o.Address)), Password: s.digest("user code", code),
+		Max: s.cfg.MaxFailures, Window: s.cfg.Window,
+	}
+	if a.Username = a.Address; userID != "" {
+		a.Username = s.digest("user code by", userID)
+	}
+	counted, err := s.store.CountLoginFailure(ctx, a, audit.Event{}, audit.Event{})
+	if err == nil && counted.Wait > 0 {
+		err = s.throttled(counted.Wait)
+	}
+	return err
+}
+
 // How many mails may be asked for, for one recipient or from one address, in how long.
 const (
 	maxRequests   = 10

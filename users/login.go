@@ -157,7 +157,12 @@ type Counted struct {
 }
 
 // Subjects returns what the attempt counts for.
-func (a Attempt) Subjects() [][]byte { return [][]byte{a.Username, a.Address} }
+func (a Attempt) Subjects() [][]byte {
+	if bytes.Equal(a.Username, a.Address) {
+		return [][]byte{a.Address}
+	}
+	return [][]byte{a.Username, a.Address}
+}
 
 // Count decides what the failed attempt changes of what is known of its subjects. The store calls it while it holds their
 // rows, so that of any number of guesses made at once no more than the cap are answered.

@@ -41,6 +41,10 @@ var clientKinds = []clientKind{
 		clients.Client{AuthMethod: clients.None, Grants: codeGrants, Scope: loginScope, ApplicationType: clients.Native},
 	},
 	{
+		"device", "Device without a browser", "A television, a box or a terminal. Its users log in on another device, with a code that it shows.",
+		clients.Client{AuthMethod: clients.None, Grants: []clients.Grant{clients.DeviceCode, clients.RefreshToken}, Scope: loginScope},
+	},
+	{
 		"machine", "Machine", "A service, a job or a script that gets tokens for itself, without a user.",
 		clients.Client{AuthMethod: clients.SecretBasic, Grants: []clients.Grant{clients.ClientCredentials}},
 	},
@@ -66,6 +70,8 @@ func kindOf(c *clients.Client) clientKind {
 	case c.May(clients.AuthorizationCode) && c.Public():
 		name = "spa"
 	case c.May(clients.AuthorizationCode):
+	case c.May(clients.DeviceCode):
+		name = "device"
 	case c.ResourceServer:
 		name = "api"
 	case c.May(clients.Password):
@@ -162,6 +168,7 @@ func (clientForm) Choices() map[string]any {
 			{string(clients.Password), "password: a user’s name and password for tokens"},
 			{string(clients.RefreshToken), "refresh_token: new tokens without a log-in"},
 			{string(clients.ClientCredentials), "client_credentials: tokens for the client itself"},
+			{string(clients.DeviceCode), "device_code: users log in on another device"},
 		},
 		"Types": []struct{ Value, Label string }{
 			{string(clients.Web), "on a server or in a browser (web)"},
@@ -324,6 +331,13 @@ func (s *Console) showSecret(v *visit, c *clients.Client, notice string) error {
 // curl is a line for a shell that uses the client, or nothing: to log in by code takes a browser.
 func (s *Console) curl(c *clients.Client) string {
 	issuer := s.Tokens.Issuer()
+	if c.May(clients.DeviceCode) {
+		who := "--data-urlencode 'client_id=" + strings.ReplaceAll(c.ID, "'", `'\''`) + "'"
+		if !c.Public() {
+			who = "-u '" + url.QueryEscape(c.ID) + ":" + c.Secret + "'"
+		}
+		return "curl " + who + " '" + issuer + "/device_authorization' \\\n  -d scope=openid"
+	}
 	if c.May(clients.AuthorizationCode) || c.Public() && !c.May(clients.Password) {
 		return ""
 	}

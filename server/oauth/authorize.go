@@ -390,7 +390,7 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 			if refused == nil {
 				refused = ask.silently
 			}
-			s.answerError(c, targetOf(r), refused)
+			s.refuse(c, r, refused)
 			return
 		case ask != nil:
 			s.ask(c, client, r, l, allowed, ask.stage)
@@ -403,14 +403,14 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 		case client.SkipConsent:
 			decision = authorizations.Unasked
 		}
-		origin := request.From(ctx).Origin
-		code, err := s.authorizations.Issue(ctx, client, l, r, decision, origin)
-		if err == nil {
-			s.answer(c, targetOf(r), [][2]string{{"code", code}})
+		if err = s.grant(c, client, l, r, decision); err == nil {
 			return
 		}
 		if !errors.Is(err, authorizations.ErrChanged) {
 			s.fail(c, r, err)
+			return
+		}
+		if r.Device != "" && !s.waits(c, r) {
 			return
 		}
 		// The login has ended, or the client has changed: the next look tells which.
@@ -425,6 +425,18 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 		client = changed
 	}
 	s.fail(c, r, authorizations.ErrChanged)
+}
+
+// grant answers a request with a code, or lets the device that asks begin its session.
+func (s *Server) grant(c *gin.Context, client *clients.Client, l visitorLogin, r *authorizations.Request, decision authorizations.Decision) error {
+	if r.Device != "" {
+		return s.approveDevice(c, client, l, r)
+	}
+	code, err := s.authorizations.Issue(c.Request.Context(), client, l, r, decision, request.From(c.Request.Context()).Origin)
+	if err == nil {
+		s.answer(c, targetOf(r), [][2]string{{"code", code}})
+	}
+	return err
 }
 
 // question is what a user has to be asked.

@@ -118,7 +118,16 @@ func (s *Server) askConsent(c *gin.Context, client *clients.Client, r *authoriza
 			v.Resources = append(v.Resources, resource)
 		}
 	}
-	if u, err := url.Parse(r.RedirectURI); err == nil {
+	if r.Device != "" {
+		if v.Device, err = s.shownDevice(c, r); err != nil {
+			s.fail(c, r, err)
+			return
+		}
+		if v.Device == nil { // it has expired, or somebody else has decided
+			s.pages.Device(c, http.StatusBadRequest, pages.Device{Problem: pages.BadUserCode})
+			return
+		}
+	} else if u, err := url.Parse(r.RedirectURI); err == nil {
 		if v.Host = u.Host; u.Host == "" {
 			v.Host = u.Scheme
 		}
@@ -176,7 +185,7 @@ func (s *Server) pending(c *gin.Context, stage authorizations.Stage, form url.Va
 // ask for that still.
 func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Client, bool) {
 	client, err := s.clients.Known(c.Request.Context(), r.ClientID)
-	if err == nil {
+	if err == nil && r.Device == "" {
 		if _, ok := client.Redirect(r.RedirectURI); !ok {
 			err = invalidRequest("the redirect_uri is not registered for this client any more")
 		}
@@ -187,7 +196,7 @@ func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Cli
 	}
 	request.From(c.Request.Context()).ClientID = client.ID
 	switch {
-	case !client.May(clients.AuthorizationCode):
+	case r.Device == "" && !client.May(clients.AuthorizationCode), r.Device != "" && !client.May(clients.DeviceCode):
 		err = errNotForCodes
 	case !r.Scope.Within(client.Scope):
 		err = unregisteredScope(r.Scope, client.Scope)
@@ -196,7 +205,7 @@ func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Cli
 	default:
 		return client, true
 	}
-	s.answerError(c, targetOf(r), err)
+	s.refuse(c, r, err)
 	return nil, false
 }
 

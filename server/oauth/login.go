@@ -30,6 +30,8 @@ func (s *Server) pageRoutes(r gin.IRouter) {
 		// Nothing is here by itself: the pages are answers to /authorize.
 		r.GET(path, func(c *gin.Context) { s.pages.Error(c, http.StatusNotFound, nil, pages.Error{Kind: pages.Stale}) })
 	}
+	r.GET(devicePath, s.askForUserCode)
+	r.POST(devicePath, s.chooseDevice)
 	s.recoveryRoutes(r)
 	s.pages.Routes(r)
 }
@@ -55,7 +57,7 @@ func (s *Server) logIn(c *gin.Context) {
 		return
 	}
 	if form.Get("decision") == "deny" {
-		s.answerError(c, targetOf(r), errAccessDenied)
+		s.refuse(c, r, errAccessDenied)
 		return
 	}
 	again := pages.Login{
@@ -137,7 +139,7 @@ func (s *Server) chooseAccount(c *gin.Context) {
 	case "other":
 		s.ask(c, client, p.Request, logins.Login{}, authorizations.Consent{}, authorizations.StageLogin)
 	default:
-		s.answerError(c, targetOf(p.Request), errAccessDenied)
+		s.refuse(c, p.Request, errAccessDenied)
 	}
 }
 
@@ -157,7 +159,7 @@ func (s *Server) consent(c *gin.Context) {
 	}
 	switch decision := form.Get("decision"); {
 	case decision == "deny":
-		s.answerError(c, targetOf(p.Request), errAccessDenied)
+		s.refuse(c, p.Request, errAccessDenied)
 	case decision != "allow":
 		s.refusePage(c, p.Request.Locales, invalidRequest("the decision has to be allow or deny"))
 	case p.Expired:

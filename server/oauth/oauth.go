@@ -74,6 +74,7 @@ func (s *Server) Routes(r gin.IRouter) {
 	r.POST("/token", s.token)
 	r.POST("/introspect", s.introspect)
 	r.POST("/revoke", s.revoke)
+	r.POST(deviceAuthorizationPath, s.deviceAuthorization)
 	r.GET("/userinfo", s.userinfo)
 	r.POST("/userinfo", s.userinfo)
 	s.sessionRoutes(r)
@@ -123,6 +124,7 @@ func metadata(issuer string, languages []string) []byte {
 		SubjectTypes          []string                      `json:"subject_types_supported"`
 		IDTokenAlgs           []keys.Algorithm              `json:"id_token_signing_alg_values_supported"`
 		TokenAuth             []clients.AuthMethod          `json:"token_endpoint_auth_methods_supported"`
+		DeviceEndpoint        string                        `json:"device_authorization_endpoint"`
 		RevocationEndpoint    string                        `json:"revocation_endpoint"`
 		RevocationAuth        []clients.AuthMethod          `json:"revocation_endpoint_auth_methods_supported"`
 		IntrospectionEndpoint string                        `json:"introspection_endpoint"`
@@ -145,7 +147,7 @@ func metadata(issuer string, languages []string) []byte {
 		ScopesSupported: append(slices.Clone(clients.StandardScopes), clients.ScopeAdmin, clients.ScopeAccount),
 		ResponseTypes:   []string{"code"}, ResponseModes: authorizations.ResponseModes, GrantTypes: clients.Grants,
 		SubjectTypes: []string{"public"}, IDTokenAlgs: []keys.Algorithm{keys.RS256, keys.ES256, keys.PS256, keys.EdDSA},
-		TokenAuth: clients.AuthMethods, RevocationEndpoint: issuer + "/revoke", RevocationAuth: clients.AuthMethods,
+		DeviceEndpoint: issuer + deviceAuthorizationPath, TokenAuth: clients.AuthMethods, RevocationEndpoint: issuer + "/revoke", RevocationAuth: clients.AuthMethods,
 		IntrospectionEndpoint: issuer + "/introspect", IntrospectionAuth: secret,
 		ChallengeMethods: []string{"S256"}, IssParameter: true, Claims: claims, ClaimTypes: []string{"normal"}, ClaimsParameter: true,
 		Prompts: authorizations.Prompts, ACRs: logins.Classes, UILocales: languages, BackchannelLogout: true, BackchannelSession: true,

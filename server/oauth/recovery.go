@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -92,7 +93,7 @@ func (s *Server) post(c *gin.Context, field string, kind mail.Kind, again func(*
 		switch {
 		case errors.As(err, &throttled):
 			status, v.Problem, v.RetryAfter = http.StatusTooManyRequests, pages.TooManyRequests, throttled.RetryAfter
-			c.Header("Retry-After", strconv.Itoa(int(math.Ceil(throttled.RetryAfter.Seconds()))))
+			setRetryAfter(c, throttled.RetryAfter)
 		case err != nil:
 			s.unavailable(c, nil)
 			return
@@ -102,6 +103,11 @@ func (s *Server) post(c *gin.Context, field string, kind mail.Kind, again func(*
 		}
 	}
 	again(c, status, v)
+}
+
+// setRetryAfter says how long to wait.
+func setRetryAfter(c *gin.Context, d time.Duration) {
+	c.Header("Retry-After", strconv.Itoa(int(math.Ceil(d.Seconds()))))
 }
 
 // askForPassword answers GET /reset.

@@ -47,6 +47,10 @@ func (s *Server) token(c *gin.Context) {
 		Fail(ctx, c.Writer, err)
 		return
 	}
+	if call.info.GrantType == string(clients.DeviceCode) {
+		s.deviceGrant(c, t)
+		return
+	}
 	r := c.Request.WithContext(context.WithValue(ctx, tokenCallKey{}, t))
 	r.Form = call.form // the library would parse the query string as well
 	if call.info.GrantType == string(clients.AuthorizationCode) && !r.Form.Has("redirect_uri") {
@@ -102,7 +106,7 @@ func (t *tokenCall) check(issuer string) error {
 	}
 	grant := clients.Grant(t.form.Get("grant_type"))
 	if !slices.Contains(clients.Grants, grant) {
-		return badRequest("unsupported_grant_type", "the server knows authorization_code, refresh_token, client_credentials and password")
+		return badRequest("unsupported_grant_type", "the server knows authorization_code, refresh_token, client_credentials, password and urn:ietf:params:oauth:grant-type:device_code")
 	}
 	t.info.GrantType = string(grant)
 	if !t.client.May(grant) {
@@ -113,12 +117,16 @@ func (t *tokenCall) check(issuer string) error {
 		clients.RefreshToken: {"refresh_token"},
 
 		clients.AuthorizationCode: {"code"},
+		clients.DeviceCode:        {"device_code"},
 	}[grant] {
 		if !t.form.Has(name) {
 			return invalidRequest("the parameter " + name + " is missing")
 		}
 	}
-	if grant == clients.RefreshToken || grant == clients.AuthorizationCode { // what it may ask for is up to what was granted
+	switch grant {
+	case clients.DeviceCode: // it asked when it began
+		return nil
+	case clients.RefreshToken, clients.AuthorizationCode: // what it may ask for is up to what was granted
 		return t.readReach()
 	}
 	return t.checkReach(issuer)

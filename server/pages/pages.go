@@ -104,7 +104,7 @@ func New(cfg Config) (*Pages, error) {
 		"static": func(name string) string { return p.static[name].url },
 		"path":   func(s string) string { return p.base + s },
 	}).ParseFS(files, "templates/layout.html"))
-	for _, name := range []string{"login", "consent", "account", "logout", "logged_out", "stayed", "error", "form_post", "forgotten", "reset", "sign_up", "join", "said"} {
+	for _, name := range []string{"login", "consent", "account", "logout", "logged_out", "stayed", "error", "form_post", "device", "forgotten", "reset", "sign_up", "join", "said"} {
 		p.views[name] = template.Must(template.Must(shared.Clone()).ParseFS(files, "templates/"+name+".html"))
 	}
 	return p, nil

@@ -65,6 +65,9 @@ const (
 	SignUpSent  Said = "sign_up_sent"
 	PasswordSet Said = "password_set"
 	Joined      Said = "joined"
+
+	DeviceAllowed Said = "device_allowed"
+	DeviceDenied  Said = "device_denied"
 )
 
 // Text is the key of the page's text.

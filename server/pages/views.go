@@ -65,6 +65,7 @@ type Consent struct {
 	Resources []string
 	Host      string // where the user is sent
 	Native    bool   // that is an app on the device
+	Device    *AskingDevice
 }
 
 // Consent writes the page that asks for consent.

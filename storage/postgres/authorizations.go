@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -57,19 +58,22 @@ const createCode = `WITH login AS (
 
 // CreateCode implements authorizations.Store.
 func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, granted audit.Event) (bool, error) {
-	login, err := uuid.Parse(n.Login.ID)
-	if err != nil {
+	if _, err := uuid.Parse(n.Login.ID); err != nil {
 		return false, nil
 	}
-	r := n.Request
-	rows, err := s.exec(ctx, createCode, with(granted, partyArgs(n.Party, pgx.NamedArgs{
-		"login": [16]byte(login), "auth_time": n.Login.Time, "unasked": n.Unasked, "confirmed": n.Confirmed, "remember": n.Remember,
-		"session": [16]byte(n.Code.Session), "digest": n.Code.Digest(), "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
-		"challenge": r.Challenge, "scope": list(r.Scope), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
-		"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(),
-		"ttl": authorizations.CodeTTL,
-	})))
+	rows, err := s.exec(ctx, createCode, with(granted, codeArgs(n, n.Code.Session, n.Code.Digest(), authorizations.CodeTTL)))
 	return rows > 0, err
+}
+
+// codeArgs are the arguments of createCode, for a code of that id and digest.
+func codeArgs(n authorizations.NewCode, session uuid.UUID, digest []byte, ttl time.Duration) pgx.NamedArgs {
+	r := n.Request
+	return partyArgs(n.Party, pgx.NamedArgs{
+		"login": n.Login.ID, "auth_time": n.Login.Time, "unasked": n.Unasked, "confirmed": n.Confirmed, "remember": n.Remember,
+		"session": [16]byte(session), "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
+		"challenge": r.Challenge, "scope": list(r.Scope), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
+		"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "ttl": ttl,
+	})
 }
 
 // WithdrawConsent implements authorizations.Store. The sessions are revoked by a statement that sees those of the redemptions that

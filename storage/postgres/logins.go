@@ -119,6 +119,8 @@ func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 			LIMIT @batch FOR UPDATE SKIP LOCKED)`,
 		`DELETE FROM authorization_codes WHERE session_id IN (
 			SELECT session_id FROM authorization_codes WHERE expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`,
+		`DELETE FROM device_codes WHERE session_id IN (
+			SELECT session_id FROM device_codes WHERE expires_at <= now() - interval '1 hour' LIMIT @batch FOR UPDATE SKIP LOCKED)`,
 		`DELETE FROM logout_notices WHERE (login_id, client_id) IN (
 			SELECT login_id, client_id FROM logout_notices WHERE created_at <= now() - interval '1 day' LIMIT @batch FOR UPDATE SKIP LOCKED)`,
 		`DELETE FROM consents WHERE (user_id, client_id) IN (SELECT k.user_id, k.client_id FROM consents k

@@ -36,36 +36,42 @@ func (s *Store) Visitor(ctx context.Context, r logins.Ref, p authorizations.Part
 
 // CreateCode implements authorizations.Store.
 func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, granted audit.Event) (created bool, err error) {
-	r := n.Request
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
-		_, created, err = oneIn(ctx, t, readText, `
-			INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri,
-				redirect_sent, challenge, scope, audience, nonce, openid, consented, ends_with_login, expires_at)
-			SELECT @session, @digest, @client, @client_epoch, l.user_id, l.user_epoch, l.id, @redirect_uri,
-				@redirect_sent, @challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, @now + @ttl
-			FROM logins l, users u, clients c
-			WHERE l.id = @login AND l.auth_time = @auth_time AND `+liveLogin+`
-				AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
-				AND (@unasked OR @confirmed OR EXISTS (SELECT 1 FROM consents k WHERE `+allowedBy+`
-					AND `+within("@scope", "k.scope")+` AND `+within("@audience", "k.audience")+`))
-			RETURNING session_id`,
-			partyArgs(n.Party, args{
-				"login": n.Login.ID, "auth_time": n.Login.Time.UnixMicro(), "unasked": n.Unasked, "confirmed": n.Confirmed,
-				"session": n.Code.Session.String(), "digest": n.Code.Digest(), "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
-				"challenge": r.Challenge, "scope": list(r.Scope), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
-				"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "ttl": authorizations.CodeTTL.Microseconds(),
-			}))
-		if err != nil || !created || !n.Confirmed {
-			return err
-		}
-		if n.Remember {
-			if err := remember(ctx, t, n); err != nil {
-				return err
-			}
-		}
-		return t.record(ctx, granted)
+		created, err = createCode(ctx, t, n, n.Code.Session.String(), n.Code.Digest(), t.now+authorizations.CodeTTL.Microseconds(), granted)
+		return err
 	})
 	return created && err == nil, err
+}
+
+// createCode inserts a code of that id and digest, which ends at that time, if all is as it has to be.
+func createCode(ctx context.Context, t tx, n authorizations.NewCode, session string, digest []byte, end int64, granted audit.Event) (created bool, err error) {
+	r := n.Request
+	_, created, err = oneIn(ctx, t, readText, `
+		INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri,
+			redirect_sent, challenge, scope, audience, nonce, openid, consented, ends_with_login, expires_at)
+		SELECT @session, @digest, @client, @client_epoch, l.user_id, l.user_epoch, l.id, @redirect_uri,
+			@redirect_sent, @challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, @end
+		FROM logins l, users u, clients c
+		WHERE l.id = @login AND l.auth_time = @auth_time AND `+liveLogin+`
+			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
+			AND (@unasked OR @confirmed OR EXISTS (SELECT 1 FROM consents k WHERE `+allowedBy+`
+				AND `+within("@scope", "k.scope")+` AND `+within("@audience", "k.audience")+`))
+		RETURNING session_id`,
+		partyArgs(n.Party, args{
+			"login": n.Login.ID, "auth_time": n.Login.Time.UnixMicro(), "unasked": n.Unasked, "confirmed": n.Confirmed,
+			"session": session, "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
+			"challenge": r.Challenge, "scope": list(r.Scope), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
+			"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "end": end,
+		}))
+	if err != nil || !created || !n.Confirmed {
+		return created, err
+	}
+	if n.Remember {
+		if err := remember(ctx, t, n); err != nil {
+			return false, err
+		}
+	}
+	return true, t.record(ctx, granted)
 }
 
 // remember adds to what was allowed before, unless it was allowed to another client of that id.

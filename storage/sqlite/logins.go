@@ -125,6 +125,7 @@ func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 			WHERE l.ended_at IS NOT NULL OR l.expires_at <= @now
 				OR NOT EXISTS (SELECT 1 FROM users u WHERE u.id = l.user_id AND u.epoch = l.user_epoch) LIMIT @batch)`,
 		`DELETE FROM authorization_codes WHERE session_id IN (SELECT session_id FROM authorization_codes WHERE expires_at <= @now LIMIT @batch)`,
+		`DELETE FROM device_codes WHERE session_id IN (SELECT session_id FROM device_codes WHERE expires_at <= @now - 3600000000 LIMIT @batch)`,
 		`DELETE FROM logout_notices WHERE (login_id, client_id) IN (
 			SELECT login_id, client_id FROM logout_notices WHERE created_at <= @now - 86400000000 LIMIT @batch)`,
 		`DELETE FROM consents WHERE (user_id, client_id) IN (SELECT k.user_id, k.client_id FROM consents k

@@ -210,7 +210,7 @@ func (b *Backend) microseconds(d time.Duration) string {
 var embeddedTimes = []string{
 	"created_at", "expires_at", "last_used_at", "idle_expires_at", "revoked_at", "previous_until", "active_from",
 	"retired_at", "time", "window_start", "beat_at", "began_at", "ended_at", "auth_time", "granted_at",
-	"due_at",
+	"due_at", "polled_at",
 }
 
 // timeColumns returns the columns of each table that hold a time.
