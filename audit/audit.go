@@ -31,6 +31,9 @@ const (
 	CodeReused                   Type = "authorization_code.reused"
 	ConsentGranted               Type = "consent.granted"
 	ConsentWithdrawn             Type = "consent.withdrawn"
+	FactorAdded                  Type = "factor.added"
+	FactorRemoved                Type = "factor.removed"
+	FactorFailed                 Type = "factor.failed"
 )
 
 // The events of administration.
@@ -66,7 +69,7 @@ const (
 
 // Types lists every event type, in the order in which a reader would look for one.
 var Types = []Type{
-	LoginSucceeded, LoginFailed, LoginThrottled, Logout,
+	LoginSucceeded, LoginFailed, LoginThrottled, Logout, FactorAdded, FactorRemoved, FactorFailed,
 	ConsentGranted, ConsentWithdrawn, CodeReused,
 	SessionCreated, SessionRevoked,
 	RefreshTokenReused, RefreshTokenRetriedElsewhere, RefreshTokenCaughtUp, AccessTokenRevoked,

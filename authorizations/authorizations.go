@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -92,6 +93,8 @@ type Store interface {
 	// CreateCode inserts the code if the login and the party's client are live, and, where it has to be asked for, what is asked
 	// for was allowed. What is to be remembered is added to the consent in the same transaction, with the event.
 	CreateCode(ctx context.Context, n NewCode, granted audit.Event) (bool, error)
+	// Consents returns what the user has allowed clients that are there still, by the clients' names.
+	Consents(ctx context.Context, userID string) ([]Allowance, error)
 	// WithdrawConsent forgets what the user has allowed the client and revokes the sessions and codes that came of it. It returns
 	// false if there was nothing.
 	WithdrawConsent(ctx context.Context, userID, clientID string, e audit.Event) (bool, error)
@@ -158,6 +161,20 @@ func (s *Service) Issue(ctx context.Context, c *clients.Client, l logins.Login, 
 // impersonable tells whether any program on the user's device could receive what is sent to the client.
 func impersonable(c *clients.Client, redirectURI string) bool {
 	return c.ApplicationType == clients.Native && !strings.HasPrefix(redirectURI, "https:")
+}
+
+// Allowance is what a user has allowed a client, as they see it.
+type Allowance struct {
+	ClientID   string    `json:"client_id"`
+	ClientName string    `json:"client_name"`
+	Scope      string    `json:"scope"`
+	Audience   []string  `json:"audience"`
+	GrantedAt  time.Time `json:"granted_at"`
+}
+
+// Consents returns what a user has allowed which clients.
+func (s *Service) Consents(ctx context.Context, userID string) ([]Allowance, error) {
+	return s.store.Consents(ctx, userID)
 }
 
 // Withdraw forgets what the user has allowed the client, and ends their sessions on it. It returns false if there was nothing.

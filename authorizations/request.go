@@ -51,6 +51,8 @@ type Request struct {
 	Locales       []string       `json:"locales,omitempty"`        // of the pages, best first
 	Claims        Claims         `json:"claims,omitzero"`          //
 	Device        UserCode       `json:"device,omitempty"`         // of the device that asks; empty: a browser does
+	Classes       []string       `json:"classes,omitempty"`        // of acr_values that are known here; one of them, or better, is wanted
+	Page          string         `json:"page,omitempty"`           // of one's own account: nobody but Signet itself asks
 }
 
 // Asks tells whether the request has that prompt.
@@ -68,6 +70,10 @@ const (
 	StageAccount Stage = "account"
 	StageConsent Stage = "consent"
 	StageLogout  Stage = "logout"
+	StageFactor  Stage = "factor"   // the password was right
+	StageEnrol   Stage = "enrol"    // likewise, and a second factor has to be added
+	StageGoOn    Stage = "go on"    // there is nothing to decide
+	StageSelf    Stage = "own page" // a form of one's own account
 )
 
 // SealTTL is how long a form may lie open. After that it begins anew.
@@ -79,20 +85,32 @@ type sealed struct {
 	At       time.Time `json:"at"`
 	Login    string    `json:"login,omitempty"`    // who the page was made for
 	AuthTime time.Time `json:"auth_time,omitzero"` // likewise: a login that was good enough for the request
+	Half     Half      `json:"half,omitzero"`
 }
+
+// Half is a login of which the password was right, and nothing else was asked for yet. It is nowhere but in the form.
+type Half struct {
+	UserID string `json:"user_id"`
+	Epoch  int64  `json:"epoch"`
+	Stay   bool   `json:"stay"`
+}
+
+// HalfTTL is how long the other half of a login may take.
+const HalfTTL = 10 * time.Minute
 
 // Pending is a request that waits in a form.
 type Pending struct {
 	Request  *Request
 	Login    string    // the login that the page was made for, if any
 	AuthTime time.Time // and when its user had proved who they are
+	Half     Half      // for a second factor
 	Expired  bool      // the form lay open for too long
 }
 
 // Seal turns a request into the text that a form carries until its user has decided. It opens for the same stage and browser
 // alone. The login, which may be zero, is the one that the page is made for.
 func (s *Service) Seal(stage Stage, browser string, p Pending) string {
-	plain, err := json.Marshal(sealed{p.Request, time.Now(), p.Login, p.AuthTime})
+	plain, err := json.Marshal(sealed{p.Request, time.Now(), p.Login, p.AuthTime, p.Half})
 	if err != nil {
 		panic(err) // only for types that JSON does not know
 	}
@@ -116,8 +134,11 @@ func (s *Service) Open(stage Stage, browser, text string) (p Pending, ok bool) {
 	if err != nil || json.Unmarshal(plain, &read) != nil || read.Request == nil {
 		return Pending{}, false
 	}
-	age := time.Since(read.At)
-	return Pending{read.Request, read.Login, read.AuthTime, age.Abs() > SealTTL}, true
+	ttl := SealTTL
+	if stage == StageFactor || stage == StageEnrol {
+		ttl = HalfTTL
+	}
+	return Pending{read.Request, read.Login, read.AuthTime, read.Half, time.Since(read.At).Abs() > ttl}, true
 }
 
 func identity(stage Stage, browser string) string { return string(stage) + " " + browser }

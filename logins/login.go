@@ -6,9 +6,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/go-webauthn/webauthn/webauthn"
 	"github.com/google/uuid"
 
 	"signet/audit"
@@ -23,14 +25,23 @@ type Authentication struct {
 	Class   string   // acr
 }
 
-// ByPassword is what a password alone proves: the values of amr and acr.
-var (
-	ByPassword = []string{"pwd"}
+// Proof is how a user has just proved who they are.
+type Proof struct {
+	Methods []string // amr
+	Class   string   // acr
+}
+
+// The values of acr: one factor; two, or a passkey that has verified its user.
+const (
 	OneFactor  = "aal1"
+	TwoFactors = "aal2"
 )
 
+// ByPassword is what a password alone proves.
+var ByPassword = Proof{[]string{"pwd"}, OneFactor}
+
 // Classes lists the values of acr.
-var Classes = []string{OneFactor}
+var Classes = []string{OneFactor, TwoFactors}
 
 // Login is a browser in which a user is logged in. Times are the database's.
 type Login struct {
@@ -76,6 +87,19 @@ type Store interface {
 	// EndLogin ends a login and revokes those of its sessions that end with it. Every client that is to hear of it is put down to
 	// be told. It returns false for one that has ended before.
 	EndLogin(ctx context.Context, id uuid.UUID, e audit.Event) (bool, error)
+	// LoginsOf returns the live logins of the user, the latest first.
+	LoginsOf(ctx context.Context, userID string, limit int) ([]Place, error)
+
+	FactorStore
+}
+
+// Place is a browser that somebody is logged in with, as they see it.
+type Place struct {
+	ID        string    `json:"id"`
+	Time      time.Time `json:"auth_time"`
+	CreatedAt time.Time `json:"created_at"`
+	Address   string    `json:"address"`
+	UserAgent string    `json:"user_agent"`
 }
 
 // ErrUserChanged says that the user was disabled, deleted or given a new password since they proved who they are.
@@ -85,6 +109,12 @@ var ErrUserChanged = errors.New("the user changed since the password was checked
 type Config struct {
 	Secret  keys.Secret
 	StayTTL time.Duration // how long a login lasts for those who want to stay logged in
+
+	Issuer      string        // passkeys are made for its host
+	Brand       string        // the name that authenticators show
+	Policy      Policy        // who has to have a second factor
+	MaxFailures int           // second factors that are wrong before more are throttled
+	Window      time.Duration // for how long they count
 }
 
 // BrowserTTL is how long a login lasts at the most that ends with the browser.
@@ -95,12 +125,18 @@ type Service struct {
 	store  Store
 	cfg    Config
 	tagger keys.Tagger
+	sealer keys.Sealer // of what is stored
+	forms  keys.Sealer // of what waits in a form
+	party  *webauthn.WebAuthn
 	log    *slog.Logger
 }
 
 // New returns a service on the store.
 func New(store Store, cfg Config, log *slog.Logger) *Service {
-	return &Service{store: store, cfg: cfg, tagger: cfg.Secret.Tagger("login cookie tag v1"), log: log}
+	return &Service{
+		store: store, cfg: cfg, tagger: cfg.Secret.Tagger("login cookie tag v1"), sealer: cfg.Secret.Sealer("second factor v1"),
+		forms: cfg.Secret.Sealer("enrolment and challenge v1"), party: newRelyingParty(cfg.Issuer, cfg.Brand), log: log,
+	}
 }
 
 // The written form of a login's cookie is that of a keys.Tagger, of
@@ -134,12 +170,19 @@ func (s *Service) Current(ctx context.Context, cookie string) (l Login, ok bool,
 	return s.store.Login(ctx, r)
 }
 
-// Begin logs a user in who has just proved who they are by those methods. The cookie is a new one at each login, whatever the
+// Begin logs a user in who has just proved who they are. The cookie is a new one at each login, whatever the
 // browser held before: previous, which may be empty. If that is of the same user, the login goes on, with the sessions that
 // depend on it; somebody else's ends. It returns ErrUserChanged, or the database's error.
-func (s *Service) Begin(ctx context.Context, u users.User, methods []string, class string, stay bool, previous string, o audit.Origin) (l Login, cookie string, err error) {
+func (s *Service) Begin(ctx context.Context, u users.User, p Proof, stay bool, previous string, o audit.Origin) (l Login, cookie string, err error) {
+	if l, cookie, err = s.begin(ctx, u, p, stay, previous, o); err == nil && p.Class == TwoFactors {
+		err = s.store.ForgetTries(ctx, u.ID)
+	}
+	return l, cookie, err
+}
+
+func (s *Service) begin(ctx context.Context, u users.User, p Proof, stay bool, previous string, o audit.Origin) (l Login, cookie string, err error) {
 	n := NewLogin{
-		UserID: u.ID, UserEpoch: u.Epoch, Methods: methods, Class: class, TTL: BrowserTTL,
+		UserID: u.ID, UserEpoch: u.Epoch, Methods: p.Methods, Class: p.Class, TTL: BrowserTTL,
 		Address: o.Address, UserAgent: shorten(o.UserAgent),
 	}
 	if stay {
@@ -196,6 +239,20 @@ func (s *Service) End(ctx context.Context, l Login, o audit.Origin) error {
 		e.Log(ctx, s.log)
 	}
 	return err
+}
+
+// Places returns where a user is logged in.
+func (s *Service) Places(ctx context.Context, userID string) ([]Place, error) {
+	return s.store.LoginsOf(ctx, userID, 100)
+}
+
+// EndOf ends a login of the user, as End does. It returns false if they have none of that id.
+func (s *Service) EndOf(ctx context.Context, userID, id string, o audit.Origin) (bool, error) {
+	places, err := s.store.LoginsOf(ctx, userID, 100)
+	if err != nil || !slices.ContainsFunc(places, func(p Place) bool { return p.ID == id }) {
+		return false, err
+	}
+	return true, s.End(ctx, Login{ID: id, UserID: userID}, o)
 }
 
 func event(t audit.Type, userID string, login uuid.UUID, o audit.Origin) audit.Event {

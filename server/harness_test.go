@@ -56,6 +56,7 @@ type settings struct {
 	proxies       []netip.Prefix
 	origins       []string
 	cookieDomain  string
+	secondFactor  logins.Policy
 	keysNotLoaded bool
 	mailer        mail.Sender
 	signUp        users.SignUp
@@ -118,7 +119,10 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	r.keys = keys.New(r.store, keys.Config{
 		Secret: secret, Algorithm: set.alg, SigningSecret: []byte(set.signingSecret), TokenTTL: set.accessTTL, RotateEvery: 30 * 24 * time.Hour,
 	}, set.log)
-	r.logins = logins.New(r.store, logins.Config{Secret: secret, StayTTL: 30 * 24 * time.Hour}, set.log)
+	r.logins = logins.New(r.store, logins.Config{
+		Secret: secret, StayTTL: 30 * 24 * time.Hour, Issuer: set.issuer, Brand: "Signet", Policy: set.secondFactor,
+		MaxFailures: min(set.maxFailures, 10), Window: set.loginWindow,
+	}, set.log)
 	r.authorizations = authorizations.New(r.store, secret, set.log)
 	r.tokens = tokens.New(r.store, r.keys, r.authorizations, tokens.Config{
 		Issuer: set.issuer, Secret: secret, AccessTTL: set.accessTTL, RefreshTTL: set.refreshTTL, SessionTTL: set.sessionTTL,

@@ -51,7 +51,7 @@ func TestMetadata(t *testing.T) {
 						"picture locale zoneinfo updated_at email email_verified phone_number phone_number_verified groups"),
 					"claim_types_supported": strs("normal"), "claims_parameter_supported": true,
 					"request_parameter_supported": false, "request_uri_parameter_supported": false,
-					"prompt_values_supported": strs("none login consent select_account"), "acr_values_supported": strs("aal1"),
+					"prompt_values_supported": strs("none login consent select_account"), "acr_values_supported": strs("aal1 aal2"),
 					"ui_locales_supported":         strs("en de es fr zh"),
 					"backchannel_logout_supported": true, "backchannel_logout_session_supported": true,
 				})

@@ -74,9 +74,9 @@ func New(cfg Config, db Database, d oauth.Services, log *slog.Logger) *Server {
 	s := &Server{
 		cfg: cfg, log: log, db: db, clients: c, keys: k, registry: registry,
 		oauth: o,
-		api:   api.New(c, u, t, k, d.Mails, db, o.LoginFailed),
+		api:   api.New(d, db, o.LoginFailed),
 		console: console.New(console.Domain{
-			Clients: c, Users: u, Tokens: t, Keys: k, Mails: d.Mails, Audit: db, Activity: db, EndLogin: o.EndLogin,
+			Clients: c, Users: u, Tokens: t, Keys: k, Mails: d.Mails, Logins: d.Logins, Audit: db, Activity: db, EndLogin: o.EndLogin,
 		}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "signet_http_request_duration_seconds", Help: "Time taken to answer, by route, method and status.",

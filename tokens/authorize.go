@@ -87,3 +87,8 @@ func (s *Service) Renew(a Access) (Issued, error) {
 	issued.SessionID = a.SessionID
 	return issued, err
 }
+
+// LoggedInWithin tells whether the session that a was authorized by began in that time, with a login of that time.
+func (s *Service) LoggedInWithin(ctx context.Context, a Access, d time.Duration) (bool, error) {
+	return s.store.LoggedInWithin(ctx, a.SessionID, d)
+}

@@ -78,7 +78,7 @@ func (m *machine) signIn(r *rapid.T) {
 	rep := m.replica(r)
 	u, err := rep.store.User(context.Background(), m.userIDs[user])
 	check(m.t, err)
-	_, fresh, err := rep.logins.Begin(context.Background(), u, logins.ByPassword, logins.OneFactor, false, cookie, home)
+	_, fresh, err := rep.logins.Begin(context.Background(), u, logins.ByPassword, false, cookie, home)
 	check(m.t, err)
 	if previous != nil && m.liveLogin(previous) && previous.user == user { // it goes on
 		previous.cookie, previous.end = fresh, m.now+logins.BrowserTTL

@@ -63,7 +63,10 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 		TokenTTL: time.Duration(cfg.AccessTTL), HintTTL: time.Duration(cfg.SessionTTL), RotateEvery: time.Duration(cfg.KeyRotation),
 		Wanted: a.signingNeeds,
 	}, log)
-	a.logins = logins.New(store, logins.Config{Secret: cfg.secret, StayTTL: time.Duration(cfg.LoginTTL)}, log)
+	a.logins = logins.New(store, logins.Config{
+		Secret: cfg.secret, StayTTL: time.Duration(cfg.LoginTTL), Issuer: cfg.Issuer, Brand: cfg.BrandName, Policy: logins.Policy(cfg.SecondFactor),
+		MaxFailures: cfg.LoginMaxFailures, Window: time.Duration(cfg.LoginWindow),
+	}, log)
 	a.authorizations = authorizations.New(store, cfg.secret, log)
 	a.tokens = tokens.New(store, a.keys, a.authorizations, tokens.Config{
 		Issuer: cfg.Issuer, Secret: cfg.secret, AccessTTL: time.Duration(cfg.AccessTTL), RefreshTTL: time.Duration(cfg.RefreshTTL),

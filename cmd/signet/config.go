@@ -26,6 +26,7 @@ import (
 
 	"signet/clients"
 	"signet/keys"
+	"signet/logins"
 	"signet/mail"
 	"signet/users"
 )
@@ -56,6 +57,7 @@ type config struct {
 	KeyRotation      positive    `env:"SIGNET_KEY_ROTATION" envDefault:"30d" help:"how long a signing key signs"`
 	LoginMaxFailures int         `env:"SIGNET_LOGIN_MAX_FAILURES" envDefault:"10" help:"failed logins for one username or one address before they are throttled"`
 	LoginWindow      positive    `env:"SIGNET_LOGIN_WINDOW" envDefault:"15m" help:"for how long failed logins count"`
+	SecondFactor     policy      `env:"SIGNET_SECOND_FACTOR" envDefault:"optional" help:"who has to have a second factor: optional (nobody), admins or required (everybody)"`
 	AuditRetention   positive    `env:"SIGNET_AUDIT_RETENTION" envDefault:"90d" help:"how long audit events are kept"`
 	CookieDomain     string      `env:"SIGNET_COOKIE_DOMAIN" help:"Domain= of the cookie with a browser session's access token, such as example.com for an API at api.example.com"`
 	FetchAllow       proxies     `env:"SIGNET_FETCH_ALLOW" help:"CIDRs, separated by commas, outside of the internet that addresses of clients (back-channel logout) may lead to, also without TLS"`
@@ -461,4 +463,17 @@ func (l *logLevel) UnmarshalText(text []byte) error {
 	}
 	*l = logLevel(level)
 	return nil
+}
+
+type policy logins.Policy
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *policy) UnmarshalText(text []byte) error {
+	switch v := logins.Policy(text); v {
+	case logins.Optional, logins.Admins, logins.Required:
+		*p = policy(v)
+		return nil
+	default:
+		return fmt.Errorf("%q is none of optional, admins and required", text)
+	}
 }

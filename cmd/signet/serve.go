@@ -100,6 +100,7 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		if a.mails.Enabled() {
 			working.Go(func() { a.mails.Follow(background) })
 		}
+		working.Go(func() { a.reseal(background) })
 		working.Go(func() { a.keepClean(background) })
 		working.Go(func() { counter.Follow(background) })
 	})
@@ -116,6 +117,17 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	cancel(nil)
 	log.InfoContext(ctx, "stopped")
 	return err
+}
+
+// reseal seals the secrets of authenticator apps under the current SIGNET_SECRET, where they are sealed under the one before.
+func (a *app) reseal(ctx context.Context) {
+	n, err := a.logins.Reseal(ctx)
+	if err != nil && ctx.Err() == nil {
+		a.log.ErrorContext(ctx, "cannot seal the secrets of authenticator apps anew; the next start tries again", "error", err)
+	}
+	if n > 0 {
+		a.log.InfoContext(ctx, "secrets of authenticator apps are sealed under the current SIGNET_SECRET", "count", n)
+	}
 }
 
 // tellOfLogouts tells clients of the ends of logins until ctx ends.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"signet/logins"
 	"signet/users"
 )
 
@@ -26,7 +27,7 @@ func userCommand() *cobra.Command {
 		onUser("logout", "End all of a user's sessions, on every client", func(ctx context.Context, a *app, u users.User) (users.User, error) {
 			return u, a.users.EndSessions(ctx, u.ID, cliOrigin())
 		}),
-		userResetLinkCommand(), userInviteCommand(), userDeleteCommand())
+		userResetLinkCommand(), userInviteCommand(), userFactorsCommand(), userResetFactorsCommand(), userDeleteCommand())
 }
 
 // userWithPassword is a user whose password was made up, and is shown this once.
@@ -207,6 +208,49 @@ func userDeleteCommand() *cobra.Command {
 					return err
 				}
 				return a.users.Delete(ctx, u.ID, cliOrigin())
+			})
+		}),
+	}
+}
+
+func userFactorsCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "factors NAME", Short: "List a user's passkeys and authenticator apps", Args: cobra.ExactArgs(1)}
+	out := addOutput(cmd)
+	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
+		return withApp(cmd, func(ctx context.Context, a *app) error {
+			u, err := findUser(ctx, a, args[0])
+			if err != nil {
+				return err
+			}
+			f, err := a.logins.Factors(ctx, u.ID)
+			if err != nil {
+				return err
+			}
+			return printList(out.printer(cmd), f.List, []string{"ID", "TYPE", "NAME", "ADDED", "LAST USED"}, func(x logins.Factor) []string {
+				used := "never"
+				if x.LastUsedAt != nil {
+					used = stamp(*x.LastUsedAt)
+				}
+				return []string{x.ID, string(x.Type), x.Name, stamp(x.CreatedAt), used}
+			})
+		})
+	})
+	return cmd
+}
+
+func userResetFactorsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "reset-factors NAME", Short: "Remove all passkeys, authenticator apps and recovery codes of a user who has lost them", Args: cobra.ExactArgs(1),
+		RunE: run(func(cmd *cobra.Command, args []string) error {
+			return withApp(cmd, func(ctx context.Context, a *app) error {
+				u, err := findUser(ctx, a, args[0])
+				if err == nil {
+					err = a.logins.RemoveFactors(ctx, u.ID, cliOrigin())
+				}
+				if errors.Is(err, logins.ErrNoFactor) {
+					err = fmt.Errorf("%s has no second factor", u.Username)
+				}
+				return err
 			})
 		}),
 	}

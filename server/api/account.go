@@ -36,7 +36,14 @@ func (s *Server) changePassword(c *call) (reply, error) {
 		return reply{}, bad("new_password", "is missing")
 	}
 	a := c.access
-	err := s.users.ChangePassword(c.Request.Context(), a.Username, *given.Current, *given.New, a.SessionID, a.ClientID, c.origin)
+	f, err := s.logins.Factors(c.Request.Context(), a.UserID)
+	if err == nil && f.Any() { // the password alone is no login of theirs
+		err = s.fresh(c)
+	}
+	if err != nil {
+		return reply{}, err
+	}
+	err = s.users.ChangePassword(c.Request.Context(), a.Username, *given.Current, *given.New, a.SessionID, a.ClientID, c.origin)
 	s.loginFailed(err)
 	switch {
 	case errors.Is(err, users.ErrPassword):

@@ -6,9 +6,12 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"signet/audit"
+	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
+	"signet/logins"
 	"signet/mail"
+	"signet/server/oauth"
 	"signet/tokens"
 	"signet/users"
 )
@@ -22,12 +25,18 @@ type Server struct {
 	mails   *mail.Service
 	audit   audit.Store
 
+	logins         *logins.Service
+	authorizations *authorizations.Service
+
 	loginFailed func(error)
 }
 
 // New returns a server on the domain's services. LoginFailed is told of passwords that were wrong.
-func New(c *clients.Service, u *users.Service, t *tokens.Service, k *keys.Service, m *mail.Service, a audit.Store, loginFailed func(error)) *Server {
-	return &Server{clients: c, users: u, tokens: t, keys: k, mails: m, audit: a, loginFailed: loginFailed}
+func New(d oauth.Services, a audit.Store, loginFailed func(error)) *Server {
+	return &Server{
+		clients: d.Clients, users: d.Users, tokens: d.Tokens, keys: d.Keys, mails: d.Mails, logins: d.Logins, authorizations: d.Authorizations,
+		audit: a, loginFailed: loginFailed,
+	}
 }
 
 // Routes adds the endpoints to r. Its paths have to be escaped ones: the id of a client may hold a slash.
@@ -49,6 +58,9 @@ func (s *Server) Routes(r gin.IRouter) {
 	admin(http.MethodPatch, "/users/:id", s.changeUser)
 	admin(http.MethodDelete, "/users/:id", s.deleteUser)
 	admin(http.MethodDelete, "/users/:id/sessions", s.endUserSessions)
+	admin(http.MethodGet, "/users/:id/factors", s.listFactors)
+	admin(http.MethodDelete, "/users/:id/factors", s.resetFactors)
+	admin(http.MethodDelete, "/users/:id/factors/:factor", s.resetFactor)
 	admin(http.MethodPost, "/users/:id/reset-link", s.makeResetLink)
 	admin(http.MethodPost, "/invitations", s.invite)
 	admin(http.MethodGet, "/sessions", s.listSessions)
@@ -64,6 +76,11 @@ func (s *Server) Routes(r gin.IRouter) {
 	account(http.MethodGet, "", s.getAccount)
 	account(http.MethodPost, "/password", s.changePassword)
 	account(http.MethodGet, "/sessions", s.listOwnSessions)
+	account(http.MethodGet, "/factors", s.listOwnFactors)
+	account(http.MethodPost, "/factors", s.addOwnFactor)
+	account(http.MethodDelete, "/factors/:id", s.removeOwnFactor)
+	account(http.MethodGet, "/consents", s.listConsents)
+	account(http.MethodDelete, "/consents/:id", s.withdrawConsent)
 	account(http.MethodDelete, "/sessions/:id", s.endOwnSession)
 	account(http.MethodDelete, "/sessions", s.endOtherSessions)
 }

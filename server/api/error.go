@@ -8,6 +8,7 @@ import (
 
 	"signet/clients"
 	"signet/keys"
+	"signet/logins"
 	"signet/server/oauth"
 	"signet/tokens"
 	"signet/users"
@@ -74,6 +75,14 @@ func fail(c *gin.Context, err error) {
 		err = bad("username", "a user with this name exists already")
 	case errors.Is(err, users.ErrUsername), errors.Is(err, users.ErrPassword), errors.Is(err, users.ErrDisabled), errors.Is(err, keys.ErrNotRotatable):
 		err = badRequest(err.Error()) // the first two begin with the member's name
+	case errors.Is(err, logins.ErrNoFactor):
+		err = notFound("there is no such factor")
+	case errors.Is(err, logins.ErrWrongFactor):
+		err = bad("code", "is not one that the app shows now")
+	case errors.Is(err, logins.ErrEnrolment):
+		err = bad("enrolment", "is of another session, or too old: begin anew")
+	case errors.Is(err, logins.ErrFactorExists), errors.Is(err, logins.ErrFactorName), errors.Is(err, logins.ErrTooManyFactors):
+		err = badRequest(err.Error())
 	case errors.Is(err, keys.ErrNoKey):
 		err = notFound("there is no such signing key")
 	case errors.Is(err, tokens.ErrNoSession):

@@ -20,6 +20,7 @@ import (
 	"signet/audit"
 	"signet/clients"
 	"signet/keys"
+	"signet/logins"
 	"signet/mail"
 	"signet/server/request"
 	"signet/tokens"
@@ -33,6 +34,7 @@ type Domain struct {
 	Tokens   *tokens.Service
 	Keys     *keys.Service
 	Mails    *mail.Service
+	Logins   *logins.Service
 	Audit    audit.Store
 	Activity activity.Store
 
@@ -102,6 +104,8 @@ func (s *Console) Routes(r gin.IRouter) {
 	get("/user", s.showUser)
 	post("/user/password", s.newPassword)
 	post("/user/reset-link", s.makeResetLink)
+	get("/user/factors", s.confirmUser("user-factors"))
+	post("/user/factors", s.resetFactors)
 	get("/users/invite", s.newInvitation)
 	post("/users/invite", s.invite)
 	post("/user/enable", s.enableUser)

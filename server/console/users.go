@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"signet/logins"
 	"signet/tokens"
 	"signet/users"
 )
@@ -107,12 +108,16 @@ func (s *Console) showUserPage(v *visit, status int, u users.User, problems map[
 	if err != nil {
 		return err
 	}
+	factors, err := s.Logins.Factors(v.ctx(), u.ID)
+	if err != nil {
+		return err
+	}
 	more := len(sessions) > fewSessions
 	if more {
 		sessions = sessions[:fewSessions]
 	}
 	return s.show(v, status, "user", page{Title: u.Username, Section: "Users", Data: map[string]any{
-		"User": u, "Sessions": sessions, "More": more, "Problems": problems, "Current": v.access.SessionID,
+		"User": u, "Factors": factors, "Sessions": sessions, "More": more, "Problems": problems, "Current": v.access.SessionID,
 		"Self": u.ID == v.access.UserID, "Back": "/user?id=" + u.ID,
 	}})
 }
@@ -193,6 +198,19 @@ func (s *Console) deleteUser(v *visit) error {
 	return err
 }
 
+// resetFactors removes the second factors of a user who has lost them.
+func (s *Console) resetFactors(v *visit) error {
+	u, err := s.target(v)
+	if err == nil {
+		err = s.Logins.RemoveFactors(v.ctx(), u.ID, v.origin())
+	}
+	if err == nil || errors.Is(err, logins.ErrNoFactor) {
+		s.redirect(v.Context, "/user", "id", u.ID, "done", "user-factors")
+		return nil
+	}
+	return err
+}
+
 // confirmUser asks before something is done to a user.
 func (s *Console) confirmUser(what string) handler {
 	return func(v *visit) error {
@@ -208,6 +226,9 @@ func (s *Console) confirmUser(what string) handler {
 		case "user-logout":
 			q.Question, q.Action, q.Button = "Log "+u.Username+" out everywhere?", s.url("/user/logout"), "Log out everywhere"
 			q.Consequence = "All sessions of the user, on every client, end at once. The user can log in again."
+		case "user-factors":
+			q.Question, q.Action, q.Button = "Remove all second factors of "+u.Username+"?", s.url("/user/factors"), "Remove them"
+			q.Consequence = "Passkeys, authenticator apps and recovery codes are worth nothing from now on, and the password alone is enough to log in, unless SIGNET_SECOND_FACTOR wants a new one. Make sure first that it is the user who asks."
 		case "user-no-admin":
 			q.Question, q.Action, q.Button = "Take the admin’s rights from "+u.Username+"?", s.url("/user/no-admin"), "Make it an ordinary user"
 			q.Consequence = "The user can use the admin API and this console no more, from the next request on."
@@ -215,7 +236,7 @@ func (s *Console) confirmUser(what string) handler {
 			q.Question, q.Action, q.Button = "Delete "+u.Username+"?", s.url("/user/delete"), "Delete the user"
 			q.Consequence = "All sessions of the user end at once. A new user of the same name will be somebody else, with another id. This cannot be undone."
 		}
-		if u.ID == v.access.UserID {
+		if u.ID == v.access.UserID && what != "user-factors" {
 			q.Warning = "This is you. You will be logged out of this console"
 			if what == "user-logout" {
 				q.Warning += "."

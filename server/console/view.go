@@ -186,6 +186,7 @@ var done = map[string]string{
 	"user-enabled":    "The user is enabled, and can log in again.",
 	"user-admin":      "The user is an admin now.",
 	"user-no-admin":   "The user is no admin any more.",
+	"user-factors":    "The user has no second factor any more.",
 	"user-logout":     "The user is logged out everywhere.",
 	"invited":         "The invitation is on its way.",
 	"user-deleted":    "The user is deleted.",

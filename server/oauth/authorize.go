@@ -15,6 +15,7 @@ import (
 
 	"signet/authorizations"
 	"signet/clients"
+	"signet/logins"
 	"signet/server/pages"
 	"signet/server/request"
 )
@@ -254,6 +255,11 @@ func (s *Server) readOpenID(ctx context.Context, r *authorizations.Request, clie
 		}
 		r.MaxAge = new(time.Duration(seconds) * time.Second)
 	}
+	for class := range strings.FieldsSeq(get("acr_values")) {
+		if slices.Contains(logins.Classes, class) && !slices.Contains(r.Classes, class) {
+			r.Classes = append(r.Classes, class)
+		}
+	}
 	if text := get("claims"); text != "" {
 		var err error
 		if r.Claims, err = authorizations.ParseClaims(text); err != nil {
@@ -354,7 +360,7 @@ type standing struct {
 	chosen    bool      // as whom to go on
 	confirmed bool      // that the client is allowed what it asks for
 	login     string    // that the question was put to, if any
-	authTime  time.Time // likewise, with confirmed
+	authTime  time.Time // likewise, with proved or confirmed
 }
 
 var (
@@ -381,7 +387,7 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 			info := request.From(ctx)
 			info.UserID, info.SessionID = l.UserID, ""
 		}
-		if st.login != "" && (!known || l.ID != st.login || st.confirmed && !l.Time.Equal(st.authTime)) {
+		if st.login != "" && (!known || l.ID != st.login || (st.confirmed || st.proved) && !l.Time.Equal(st.authTime)) {
 			st = standing{} // somebody else by now, or nobody: begin anew
 		}
 		ask, refused := wanted(r, client, l, allowed, known, st)
@@ -394,6 +400,10 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 			return
 		case ask != nil:
 			s.ask(c, client, r, l, allowed, ask.stage)
+			return
+		}
+		if r.Page != "" {
+			c.Redirect(http.StatusSeeOther, s.base+r.Page)
 			return
 		}
 		decision := authorizations.Allowed
@@ -464,10 +474,12 @@ func wanted(r *authorizations.Request, client *clients.Client, l visitorLogin, a
 			return nil, errLoginRequired // it is not the one that the client means
 		}
 		return login, nil
+	case !satisfies(r, l.Class) && needsTwo(r) && !fresh:
+		return &question{authorizations.StageLogin, errUnmetClass}, nil
+	case !satisfies(r, l.Class):
+		return nil, errUnmetClass
 	case r.Asks(authorizations.PromptAccount) && !st.chosen && !fresh:
 		return &question{authorizations.StageAccount, errAccountRequired}, nil
-	case len(r.Claims.Classes) > 0 && !slices.Contains(r.Claims.Classes, l.Class):
-		return nil, errUnmetClass
 	case slices.Contains(r.Scope, clients.ScopeAdmin) && !l.Admin:
 		return nil, badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
 	case st.confirmed:

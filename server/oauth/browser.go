@@ -84,7 +84,8 @@ func (s *Server) ask(c *gin.Context, client *clients.Client, r *authorizations.R
 	case authorizations.StageConsent:
 		s.askConsent(c, client, r, l, allowed, sealed)
 	default:
-		v := pages.Login{Request: sealed, Client: shown, Username: r.LoginHint}
+		v := s.loginPage(c, client, pending)
+		v.Username = r.LoginHint
 		if l.ID != "" && (r.HintedSubject == "" || r.HintedSubject == l.UserID) {
 			v.Again, v.Username = l.Username, l.Username
 		}
@@ -92,7 +93,11 @@ func (s *Server) ask(c *gin.Context, client *clients.Client, r *authorizations.R
 	}
 }
 
+// shownClient is what users are shown of the client; nil for Signet's own pages.
 func shownClient(c *clients.Client) *pages.Client {
+	if c.ID == "" {
+		return nil
+	}
 	return &pages.Client{Name: c.Name, LogoURI: c.LogoURI, HomeURI: c.ClientURI, PolicyURI: c.PolicyURI, TermsURI: c.TOSURI}
 }
 
@@ -184,6 +189,9 @@ func (s *Server) pending(c *gin.Context, stage authorizations.Stage, form url.Va
 // resume finds the client of a request that waited in a form, and looks once more where the answer goes, and whether the client may
 // ask for that still.
 func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Client, bool) {
+	if r.Page != "" {
+		return own, true
+	}
 	client, err := s.clients.Known(c.Request.Context(), r.ClientID)
 	if err == nil && r.Device == "" {
 		if _, ok := client.Redirect(r.RedirectURI); !ok {

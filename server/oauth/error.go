@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signet/clients"
+	"signet/logins"
 	"signet/server/request"
 	"signet/tokens"
 	"signet/users"
@@ -55,6 +56,8 @@ func explain(err error) *Error {
 		return invalidClient("the client is unknown or disabled, or did not prove who it is")
 	case errors.Is(err, users.ErrBadCredentials):
 		return badRequest("invalid_grant", "the username or the password is wrong")
+	case errors.Is(err, logins.ErrNeedsFactor):
+		return badRequest("invalid_grant", "this user has, or needs, a second factor: log in with a browser, at /authorize")
 	case errors.As(err, &throttled):
 		return &Error{
 			Status: http.StatusTooManyRequests, Code: "temporarily_unavailable",

@@ -5,12 +5,11 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
-	"signet/activity"
 	"signet/authorizations"
+	"signet/clients"
 	"signet/logins"
 	"signet/server/pages"
 	"signet/server/request"
@@ -26,12 +25,14 @@ func (s *Server) pageRoutes(r gin.IRouter) {
 	r.POST("/consent", s.consent)
 	r.GET(logoutPath, s.logout)
 	r.POST(logoutPath, s.logout)
-	for _, path := range []string{"/login", "/login/account", "/consent"} {
+	for _, path := range []string{"/login", "/login/account", "/login/passkey", "/login/factor", "/login/enrol", "/login/continue", "/consent"} {
 		// Nothing is here by itself: the pages are answers to /authorize.
 		r.GET(path, func(c *gin.Context) { s.pages.Error(c, http.StatusNotFound, nil, pages.Error{Kind: pages.Stale}) })
 	}
 	r.GET(devicePath, s.askForUserCode)
 	r.POST(devicePath, s.chooseDevice)
+	s.factorRoutes(r)
+	s.ownRoutes(r)
 	s.recoveryRoutes(r)
 	s.pages.Routes(r)
 }
@@ -60,10 +61,8 @@ func (s *Server) logIn(c *gin.Context) {
 		s.refuse(c, r, errAccessDenied)
 		return
 	}
-	again := pages.Login{
-		Request: s.authorizations.Seal(authorizations.StageLogin, s.browser(c), p), Client: shownClient(client),
-		Username: form.Get("username"), Stay: form.Get("stay") == "1",
-	}
+	again := s.loginPage(c, client, p)
+	again.Username, again.Stay = form.Get("username"), form.Get("stay") == "1"
 	if p.Expired {
 		again.Expired = true
 		s.pages.Login(c, http.StatusOK, r.Locales, again)
@@ -79,24 +78,23 @@ func (s *Server) logIn(c *gin.Context) {
 		u, err = s.users.Authenticate(ctx, username, password, client.ID, info.Origin)
 		s.metrics.loginFailed(err)
 	}
-	var cookie string
-	if err == nil {
-		_, cookie, err = s.logins.Begin(ctx, u, logins.ByPassword, logins.OneFactor, again.Stay, s.loginCookie(c.Request), info.Origin)
-	}
 	if err != nil {
 		info.Err = err
 		s.loginAgain(c, r, again, err)
 		return
 	}
 	info.UserID = u.ID
-	s.metrics.activity.Add(activity.Logins)
-	maxAge := 0
-	if again.Stay {
-		maxAge = int(s.logins.StayTTL() / time.Second)
+	s.passed(c, client, r, u, again)
+}
+
+// loginPage is the login page for the request that waits.
+func (s *Server) loginPage(c *gin.Context, client *clients.Client, p authorizations.Pending) pages.Login {
+	browser := s.browser(c)
+	v := pages.Login{Request: s.authorizations.Seal(authorizations.StageLogin, browser, authorizations.Pending{Request: p.Request, Login: p.Login, AuthTime: p.AuthTime}), Client: shownClient(client)}
+	if ceremony, err := s.logins.AskPasskey(browser); err == nil {
+		v.Passkey = asked(ceremony)
 	}
-	s.setHostCookie(c.Writer, loginCookieName, cookie, maxAge)
-	c.Set(loginCookieName, cookie)
-	s.proceed(c, client, r, standing{proved: true, chosen: true})
+	return v
 }
 
 // loginAgain shows the login page once more, which says what is wrong.
@@ -106,6 +104,8 @@ func (s *Server) loginAgain(c *gin.Context, r *authorizations.Request, v pages.L
 	switch {
 	case errors.Is(err, users.ErrBadCredentials), errors.Is(err, logins.ErrUserChanged):
 		v.Problem = pages.WrongCredentials
+	case errors.Is(err, logins.ErrWrongFactor):
+		v.Problem = pages.WrongPasskey
 	case errors.As(err, &throttled):
 		status, v.Problem, v.RetryAfter = http.StatusTooManyRequests, pages.Throttled, throttled.RetryAfter
 		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(throttled.RetryAfter.Seconds()))))

@@ -7,16 +7,18 @@ import (
 
 	"signet/activity"
 	"signet/clients"
+	"signet/logins"
 	"signet/tokens"
 	"signet/users"
 )
 
 // metrics count what the endpoints did. No label holds a client, a user or a session.
 type metrics struct {
-	tokensIssued  *prometheus.CounterVec
-	refreshes     *prometheus.CounterVec
-	loginFailures prometheus.Counter
-	activity      *activity.Counter
+	tokensIssued   *prometheus.CounterVec
+	refreshes      *prometheus.CounterVec
+	loginFailures  prometheus.Counter
+	factorFailures prometheus.Counter
+	activity       *activity.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, counter *activity.Counter) *metrics {
@@ -31,6 +33,9 @@ func newMetrics(reg prometheus.Registerer, counter *activity.Counter) *metrics {
 		loginFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "signet_login_failures_total", Help: "Logins refused for a wrong password, an unknown or disabled user, or too many failures.",
 		}),
+		factorFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signet_factor_failures_total", Help: "Second factors refused after the right password: wrong, used, or too many.",
+		}),
 	}
 	// Every series is there from the start, so that an alert on it sees its first increase.
 	for _, grant := range clients.Grants {
@@ -39,7 +44,7 @@ func newMetrics(reg prometheus.Registerer, counter *activity.Counter) *metrics {
 	for _, outcome := range []tokens.Outcome{tokens.Rotated, tokens.Retried, tokens.Reused, tokens.CaughtUp, tokens.Rejected} {
 		m.refreshes.WithLabelValues(string(outcome))
 	}
-	reg.MustRegister(m.tokensIssued, m.refreshes, m.loginFailures)
+	reg.MustRegister(m.tokensIssued, m.refreshes, m.loginFailures, m.factorFailures)
 	return m
 }
 
@@ -70,5 +75,13 @@ func (m *metrics) loginFailed(err error) {
 	if errors.Is(err, users.ErrBadCredentials) || errors.As(err, &throttled) {
 		m.loginFailures.Inc()
 		m.activity.Add(activity.LoginFailures)
+	}
+}
+
+// factorFailed counts a second factor that was refused.
+func (m *metrics) factorFailed(err error) {
+	var throttled *users.ThrottledError
+	if errors.Is(err, logins.ErrWrongFactor) || errors.As(err, &throttled) {
+		m.factorFailures.Inc()
 	}
 }

@@ -37,6 +37,7 @@ type Server struct {
 	authorizations *authorizations.Service
 	mails          *mail.Service
 
+	base          string // the path of the issuer
 	cookieDomain  string
 	secureCookies bool
 }
@@ -59,6 +60,9 @@ func New(d Services, p *pages.Pages, reg prometheus.Registerer, counter *activit
 		clients: d.Clients, users: d.Users, tokens: d.Tokens, keys: d.Keys, logins: d.Logins, authorizations: d.Authorizations, mails: d.Mails,
 		pages: p, metrics: newMetrics(reg, counter), metadata: metadata(d.Tokens.Issuer(), p.Languages()),
 		cookieDomain: cookieDomain, secureCookies: strings.HasPrefix(d.Tokens.Issuer(), "https:"),
+	}
+	if u, err := url.Parse(d.Tokens.Issuer()); err == nil {
+		s.base = strings.TrimRight(u.Path, "/")
 	}
 	s.grants = s.newGrants()
 	return s

@@ -203,6 +203,9 @@ func (s *Server) authenticate(ctx context.Context, call *tokenCall, username, pa
 		s.metrics.loginFailed(err)
 		return err
 	}
+	if err := s.logins.PasswordAlone(ctx, u); err != nil {
+		return err
+	}
 	if slices.Contains(call.scope, clients.ScopeAdmin) && !u.Admin {
 		return badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
 	}

@@ -80,9 +80,11 @@ func New(cfg Config) (*Pages, error) {
 		}
 		css = append(css, brandStyle(cfg.BrandColor)...)
 	}
-	script, err := files.ReadFile("static/post.js")
-	if err != nil {
-		panic(err)
+	scripts := map[string][]byte{"post.js": nil, "passkey.js": nil}
+	for name := range scripts {
+		if scripts[name], err = files.ReadFile("static/" + name); err != nil {
+			panic(err)
+		}
 	}
 	logo, kind := mark, "image/svg+xml"
 	if cfg.BrandLogo != "" {
@@ -97,14 +99,19 @@ func New(cfg Config) (*Pages, error) {
 		}
 	}
 	p.add("pages.css", css, "text/css; charset=utf-8")
-	p.add("post.js", script, "text/javascript; charset=utf-8")
+	for name, script := range scripts {
+		p.add(name, script, "text/javascript; charset=utf-8")
+	}
 	p.add("logo", logo, kind)
 	p.readCatalogs()
 	shared := template.Must(template.New("").Funcs(template.FuncMap{
 		"static": func(name string) string { return p.static[name].url },
 		"path":   func(s string) string { return p.base + s },
 	}).ParseFS(files, "templates/layout.html"))
-	for _, name := range []string{"login", "consent", "account", "logout", "logged_out", "stayed", "error", "form_post", "device", "forgotten", "reset", "sign_up", "join", "said"} {
+	for _, name := range []string{
+		"login", "consent", "account", "logout", "logged_out", "stayed", "error", "form_post", "device", "forgotten", "reset", "sign_up", "join", "said",
+		"factor", "enrol", "codes", "own", "own_profile", "own_password", "own_app", "own_passkey",
+	} {
 		p.views[name] = template.Must(template.Must(shared.Clone()).ParseFS(files, "templates/"+name+".html"))
 	}
 	return p, nil

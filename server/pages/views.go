@@ -42,6 +42,7 @@ type Login struct {
 	Stay       bool
 	Again      string // who is logged in, and is to prove it again
 	Expired    bool   // the form lay open for too long
+	Passkey    Passkey
 }
 
 // Minutes is how long to wait.
@@ -49,7 +50,7 @@ func (l Login) Minutes() int { return max(1, int(math.Ceil(l.RetryAfter.Minutes(
 
 // Login writes the page to log in. The locales are those that the request asks for, best first.
 func (p *Pages) Login(c *gin.Context, status int, locales []string, v Login) {
-	p.render(c, status, locales, "login", "login.title", v, v.Client.img())
+	p.render(c, status, locales, "login", "login.title", v, v.Client.img(), script)
 }
 
 // Scope is a scope that a client asks for. Without a description the built-in one is shown, or the name.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,6 +75,17 @@ func codeArgs(n authorizations.NewCode, session uuid.UUID, digest []byte, ttl ti
 		"challenge": r.Challenge, "scope": list(r.Scope), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
 		"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "ttl": ttl,
 	})
+}
+
+// Consents implements authorizations.Store.
+func (s *Store) Consents(ctx context.Context, userID string) ([]authorizations.Allowance, error) {
+	return many(ctx, s, func(row pgx.CollectableRow) (a authorizations.Allowance, err error) {
+		var scope []string
+		err = row.Scan(&a.ClientID, &a.ClientName, &scope, &a.Audience, &a.GrantedAt)
+		a.Scope = strings.Join(scope, " ")
+		return a, err
+	}, `SELECT c.id, c.name, k.scope, k.audience, k.granted_at FROM consents k JOIN clients c ON c.id = k.client_id AND c.epoch = k.client_epoch
+		WHERE k.user_id = @user ORDER BY c.name, c.id LIMIT 500`, pgx.NamedArgs{"user": userID})
 }
 
 // WithdrawConsent implements authorizations.Store. The sessions are revoked by a statement that sees those of the redemptions that

@@ -252,3 +252,11 @@ func readSession(row pgx.CollectableRow) (n tokens.Session, err error) {
 	n.CreatedAt, n.LastUsedAt, n.ExpiresAt = n.CreatedAt.UTC(), n.LastUsedAt.UTC(), n.ExpiresAt.UTC()
 	return n, err
 }
+
+// LoggedInWithin implements tokens.Store.
+func (s *Store) LoggedInWithin(ctx context.Context, sessionID string, d time.Duration) (bool, error) {
+	recent, _, err := one(ctx, s, pgx.RowTo[bool], `SELECT s.created_at > now() - @d::interval AND (s.login_id IS NULL OR EXISTS (
+			SELECT FROM logins l WHERE l.id = s.login_id AND l.ended_at IS NULL AND l.auth_time > now() - @d::interval))
+		FROM sessions s WHERE s.id = @id`, pgx.NamedArgs{"id": sessionID, "d": d})
+	return recent, err
+}

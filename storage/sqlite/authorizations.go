@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"strings"
 
 	"signet/audit"
 	"signet/authorizations"
@@ -87,6 +88,17 @@ func remember(ctx context.Context, t tx, n authorizations.NewCode) error {
 		ON CONFLICT (user_id, client_id) DO UPDATE SET client_epoch = excluded.client_epoch, redirects = excluded.redirects,
 			granted_at = excluded.granted_at, `+same("scope")+`, `+same("audience"),
 		partyArgs(n.Party, args{"user": id(n.Login.UserID), "scope": list(n.Request.Scope), "audience": list(n.Request.Audience)}))
+}
+
+// Consents implements authorizations.Store.
+func (s *Store) Consents(ctx context.Context, userID string) ([]authorizations.Allowance, error) {
+	return many(ctx, s, func(row *sql.Rows) (a authorizations.Allowance, err error) {
+		var scope []string
+		err = row.Scan(&a.ClientID, &a.ClientName, fromList(&scope), fromList(&a.Audience), moment{&a.GrantedAt})
+		a.Scope = strings.Join(scope, " ")
+		return a, err
+	}, `SELECT c.id, c.name, k.scope, k.audience, k.granted_at FROM consents k JOIN clients c ON c.id = k.client_id AND c.epoch = k.client_epoch
+		WHERE k.user_id = @user ORDER BY c.name, c.id LIMIT 500`, args{"user": id(userID)})
 }
 
 // WithdrawConsent implements authorizations.Store.

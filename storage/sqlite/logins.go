@@ -131,6 +131,11 @@ func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 		`DELETE FROM consents WHERE (user_id, client_id) IN (SELECT k.user_id, k.client_id FROM consents k
 			WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.id = k.user_id) OR NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = k.client_id)
 			LIMIT @batch)`,
+		`DELETE FROM used_challenges WHERE digest IN (SELECT digest FROM used_challenges WHERE expires_at <= @now LIMIT @batch)`,
+		`DELETE FROM factors WHERE id IN (SELECT id FROM factors f WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.id = f.user_id) LIMIT @batch)`,
+		`DELETE FROM recovery_codes WHERE (user_id, digest) IN (
+			SELECT user_id, digest FROM recovery_codes r WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id) LIMIT @batch)`,
+		`DELETE FROM factor_tries WHERE user_id IN (SELECT user_id FROM factor_tries f WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.id = f.user_id) LIMIT @batch)`,
 	} {
 		n, err := s.inBatches(ctx, text, args{})
 		if total += n; err != nil {

@@ -236,3 +236,11 @@ func readSession(row *sql.Rows) (n tokens.Session, err error) {
 	n.Scope = scope.String()
 	return n, err
 }
+
+// LoggedInWithin implements tokens.Store.
+func (s *Store) LoggedInWithin(ctx context.Context, sessionID string, d time.Duration) (bool, error) {
+	recent, _, err := first(many(ctx, s, readInt, `SELECT s.created_at > @now - @d AND (s.login_id IS NULL OR EXISTS (
+			SELECT 1 FROM logins l WHERE l.id = s.login_id AND l.ended_at IS NULL AND l.auth_time > @now - @d))
+		FROM sessions s WHERE s.id = @id`, args{"id": id(sessionID), "d": d.Microseconds()}))
+	return recent == 1, err
+}
