@@ -2,6 +2,7 @@ package examples
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -79,8 +80,7 @@ func (s system) post(path string, pairs ...string) reply {
 
 func (s system) login(user string, more ...string) tokens {
 	s.t.Helper()
-	password := map[string]string{"alice": "wonderland", "bob": "can-we-fix-it"}[user]
-	return s.issued(s.post("/token", append([]string{"grant_type", "password", "username", user, "password", password}, more...)...))
+	return s.issued(s.post("/token", append([]string{"grant_type", "password", "username", user, "password", passwords[user]}, more...)...))
 }
 
 func (s system) issued(r reply) (got tokens) {
@@ -300,13 +300,17 @@ func TestBank(t *testing.T) {
 
 func TestCommandLineProgram(t *testing.T) {
 	t.Parallel()
-	s := system{prepare(t, "cli", "AUTH_PORT", "8080").prebuilt().start("SIGNET_REFRESH_RETRY_WINDOW=5m"), "whoami"} // however slow this machine is
-	shows(t, s.try(), "alice", "alice", "alice", "whoami: nobody is logged in", "has to log in again")
+	e := prepare(t, "cli", "AUTH_PORT", "8080").prebuilt()
+	e.env = append(e.env, "BROWSER="+meet(t, "alice").asBrowser())
+	s := system{e.start("SIGNET_REFRESH_RETRY_WINDOW=5m"), "whoami"} // however slow this machine is
+	opened := "Log in with your browser. If none opens, open this yourself:"
+	shows(t, s.try(), opened, s.at("8080")+"/authorize?", "alice", "alice", "alice", "whoami: nobody is logged in", "has to log in again")
 
 	run := func(file string, args ...string) (string, error) {
-		cmd := exec.Command(filepath.Join(s.data, "whoami"), args...)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, filepath.Join(s.data, "whoami"), args...)
 		cmd.Env = slices.Concat(s.env, []string{"ISSUER=" + s.at("8080"), "TOKEN_FILE=" + file})
-		cmd.Stdin = strings.NewReader("wonderland\n")
 		out, err := cmd.CombinedOutput()
 		return strings.TrimSpace(string(out)), err
 	}
@@ -347,7 +351,7 @@ func TestCommandLineProgram(t *testing.T) {
 	}
 
 	file := filepath.Join(t.TempDir(), "new", "token.json")
-	if out, err := run(file, "login", "alice"); err != nil {
+	if out, err := run(file, "login"); err != nil {
 		t.Fatalf("the login: %v, %s", err, out)
 	}
 	first := read(file)

@@ -1,12 +1,11 @@
 // Whoami is a command-line program that logs in once and stays logged in:
 //
-//	whoami login NAME    asks for the password, and keeps the tokens in a file
-//	whoami               says who is logged in, by a call with the access token, which it refreshes when that is due
-//	whoami logout        ends the session and deletes the file
+//	whoami login     opens the browser to log in, and keeps the tokens in a file
+//	whoami           says who is logged in, by a call with the access token, which it refreshes when that is due
+//	whoami logout    ends the session and deletes the file
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,11 +14,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
-	"golang.org/x/term"
 )
 
 func main() {
@@ -38,16 +35,17 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
+	// A public client: a program on other people's machines can keep no secret. It asks to stay logged in, and for what it does.
 	config := &oauth2.Config{
-		ClientID: "whoami", // a public client: a program on other people's machines can keep no secret
-		Scopes:   []string{"signet:account"},
-		Endpoint: oauth2.Endpoint{TokenURL: server + "/token", AuthStyle: oauth2.AuthStyleInParams},
+		ClientID: "whoami",
+		Scopes:   []string{"offline_access", "signet:account"},
+		Endpoint: oauth2.Endpoint{AuthURL: server + "/authorize", TokenURL: server + "/token", AuthStyle: oauth2.AuthStyleInParams},
 	}
 	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Timeout: 15 * time.Second})
 
 	switch {
-	case len(args) == 2 && args[0] == "login":
-		return login(ctx, config, file, args[1])
+	case len(args) == 1 && args[0] == "login":
+		return login(ctx, config, server, file)
 	case len(args) == 1 && args[0] == "logout":
 		return logout(config, server, file)
 	case len(args) == 0:
@@ -58,16 +56,12 @@ func run(args []string) error {
 		}
 		return whoami(oauth2.NewClient(ctx, oauth2.ReuseTokenSource(token, tokens)), server)
 	default:
-		return errors.New("usage: whoami [login NAME | logout]")
+		return errors.New("usage: whoami [login | logout]")
 	}
 }
 
-func login(ctx context.Context, config *oauth2.Config, file, name string) error {
-	password, err := askPassword()
-	if err != nil {
-		return err
-	}
-	token, err := config.PasswordCredentialsToken(ctx, name, password)
+func login(ctx context.Context, config *oauth2.Config, server, file string) error {
+	token, err := authorize(ctx, config, server)
 	if err != nil {
 		return err
 	}
@@ -77,20 +71,6 @@ func login(ctx context.Context, config *oauth2.Config, file, name string) error 
 	}
 	defer unlock()
 	return save(file, token)
-}
-
-func askPassword() (string, error) {
-	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-		if line != "" {
-			err = nil
-		}
-		return strings.TrimRight(line, "\r\n"), err
-	}
-	fmt.Fprint(os.Stderr, "Password: ")
-	password, err := term.ReadPassword(int(os.Stdin.Fd()))
-	fmt.Fprintln(os.Stderr)
-	return string(password), err
 }
 
 func whoami(client *http.Client, server string) error {

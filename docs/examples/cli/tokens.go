@@ -59,7 +59,7 @@ func lock(file string) (unlock func(), err error) {
 func load(file string) (*oauth2.Token, error) {
 	content, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.New("nobody is logged in: whoami login NAME")
+		return nil, errors.New("nobody is logged in: whoami login")
 	}
 	if err != nil {
 		return nil, err
