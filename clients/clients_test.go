@@ -76,7 +76,7 @@ func TestValidate(t *testing.T) {
 		"grant_types": {
 			func(c *clients.Client, v string) { c.Grants = []clients.Grant{clients.Password, clients.Grant(v)} },
 			[]string{"authorization_code", "password", "refresh_token", "client_credentials"},
-			[]string{"", "code", "implicit", "Password", "urn:ietf:params:oauth:grant-type:device_code"},
+			[]string{"", "code", "implicit", "Password", "urn:ietf:params:oauth:grant-type:jwt-bearer"},
 		},
 		"scope": {
 			func(c *clients.Client, v string) { c.Scope = clients.Scope{"read", v} },

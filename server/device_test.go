@@ -348,11 +348,12 @@ func TestDeviceRaces(t *testing.T) {
 					on := device{[]*replica{r, other}[i%2], c, d.code, d.userCode}
 					body, auth := as(c, form("grant_type", string(clients.DeviceCode), "device_code", d.code))
 					a, err := on.try(on.request(context.Background(), "/token", body, auth))
-					if err != nil {
+					switch {
+					case err != nil:
 						t.Error(err)
-					} else if a.status == 200 {
+					case a.status == 200:
 						redeemed.Add(1)
-					} else if a.json["error"] != "invalid_grant" {
+					case a.json["error"] != "invalid_grant":
 						t.Errorf("%d %s", a.status, a.body)
 					}
 				})

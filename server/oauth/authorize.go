@@ -369,7 +369,7 @@ var (
 	errAccountRequired = badRequest("account_selection_required", "the user has to choose an account")
 	errAccessDenied    = badRequest("access_denied", "the user did not allow it")
 	errNotForCodes     = badRequest("unauthorized_client", "the client is not registered for the grant authorization_code")
-	errUnmetClass      = badRequest("unmet_authentication_requirements", "the user has not logged in in one of the ways that the claim acr is asked to tell of")
+	errUnmetClass      = badRequest("unmet_authentication_requirements", "the user has not logged in by one of the ways that the claim acr is asked to tell of")
 )
 
 // proceed takes a request one step further: it asks the user for what is still wanted, one thing after the other, or answers it with

@@ -91,7 +91,7 @@ func (s *Store) PollDevice(ctx context.Context, c authorizations.Code, clientID 
 			var expired, early bool
 			err := tx.QueryRow(ctx, `SELECT decision, expires_at <= now(), coalesce(now() < polled_at + pause - @slack::interval, false) FROM device_codes
 				WHERE session_id = @session AND digest = @digest AND client_id = @client FOR UPDATE`, args).Scan(&decision, &expired, &early)
-			change := ""
+			var change string
 			switch {
 			case errors.Is(err, pgx.ErrNoRows):
 				return nil
