@@ -44,6 +44,9 @@ const (
 	ClientDisabled      Type = "client.disabled"
 	ClientEnabled       Type = "client.enabled"
 	ClientSecretRotated Type = "client.secret_rotated"
+	ClientRegistered    Type = "client.registered" // by itself
+
+	RegistrationTokenCreated Type = "registration_token.created"
 
 	ScopeUpdated Type = "scope.updated"
 	ScopeDeleted Type = "scope.deleted"
@@ -73,7 +76,8 @@ var Types = []Type{
 	ConsentGranted, ConsentWithdrawn, CodeReused,
 	SessionCreated, SessionRevoked,
 	RefreshTokenReused, RefreshTokenRetriedElsewhere, RefreshTokenCaughtUp, AccessTokenRevoked,
-	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated, ScopeUpdated, ScopeDeleted,
+	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated, ClientRegistered,
+	RegistrationTokenCreated, ScopeUpdated, ScopeDeleted,
 	UserCreated, UserUpdated, UserDeleted, UserDisabled, UserEnabled, UserPasswordChanged, UserLoggedOut, UserInvited,
 	PasswordResetRequested, PasswordResetUsed, KeyCreated, KeyRotated, KeyRevoked, ServiceInterrupted,
 }

@@ -89,6 +89,7 @@ type Client struct {
 	RequireAuthTime                  bool
 	AccessTTL, RefreshTTL            time.Duration // whole seconds; zero: the server's
 	SessionTTL                       time.Duration // likewise
+	Registered                       bool          // it has come by itself: nobody of ours vouches for it
 
 	// Version is raised by every change.
 	Version int64

@@ -35,6 +35,8 @@ var (
 
 // Store is what this package needs of a database. Every change writes its audit event in the same transaction.
 type Store interface {
+	RegistrationStore
+
 	// Client returns the client, or ErrNotFound.
 	Client(ctx context.Context, id string) (Client, error)
 	// Clients returns the selected clients in the order of their ids.
@@ -83,6 +85,10 @@ const (
 type Config struct {
 	// AllowHTTP tells for which hosts http will do where Signet calls a client; nil: for none.
 	AllowHTTP func(host string) bool
+
+	Registration          RegistrationMode // who may register clients by themselves; empty: nobody
+	RegistrationScopes    Scope            // what those may ask for
+	RegistrationAudiences []string         // and be for, besides the issuer
 }
 
 // Service registers and authenticates clients, and keeps what scopes mean.
@@ -334,17 +340,22 @@ func (s *Service) CreateWithSecret(ctx context.Context, c Client, secret string,
 	if err := s.complete(&c); err != nil {
 		return Client{}, err
 	}
+	secret = s.born(&c, secret)
+	e := event(audit.ClientCreated, o, c.ID)
+	created, err := s.store.CreateClient(ctx, c, e)
+	return s.changed(ctx, created, secret, e, err)
+}
+
+// born gives a new client its epoch, and the secret, which it returns unless the client is public.
+func (s *Service) born(c *Client, secret string) string {
 	var epoch [8]byte
 	_, _ = rand.Read(epoch[:])
 	c.Epoch = int64(binary.BigEndian.Uint64(epoch[:]) >> 2) // room to be raised
 	if c.Public() {
-		secret = ""
-	} else {
-		c.SecretDigest = digest(secret)
+		return ""
 	}
-	e := event(audit.ClientCreated, o, c.ID)
-	created, err := s.store.CreateClient(ctx, c, e)
-	return s.changed(ctx, created, secret, e, err)
+	c.SecretDigest = digest(secret)
+	return secret
 }
 
 // Update replaces the metadata of the client with c's id, and disables or enables it. It returns ErrNotFound, a FieldError, or,

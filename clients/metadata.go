@@ -51,6 +51,7 @@ type details struct {
 	AccessTTL                        string          `json:"access_token_ttl,omitempty"`
 	RefreshTTL                       string          `json:"refresh_token_ttl,omitempty"`
 	SessionTTL                       string          `json:"session_ttl,omitempty"`
+	Registered                       bool            `json:"registered,omitempty"`
 }
 
 // codeAlone is what response_types is: there are no others (RFC 7591 section 2).
@@ -63,7 +64,7 @@ func (c *Client) details() details {
 		ClientURI: c.ClientURI, LogoURI: c.LogoURI, PolicyURI: c.PolicyURI, TOSURI: c.TOSURI, Contacts: orEmpty(c.Contacts),
 		PostLogoutRedirectURIs: orEmpty(c.PostLogoutRedirectURIs), BackchannelLogoutURI: c.BackchannelLogoutURI,
 		BackchannelLogoutSessionRequired: c.BackchannelLogoutSessionRequired, IDTokenAlg: c.IDTokenAlg, RequireAuthTime: c.RequireAuthTime,
-		AccessTTL: FormatTTL(c.AccessTTL), RefreshTTL: FormatTTL(c.RefreshTTL), SessionTTL: FormatTTL(c.SessionTTL),
+		AccessTTL: FormatTTL(c.AccessTTL), RefreshTTL: FormatTTL(c.RefreshTTL), SessionTTL: FormatTTL(c.SessionTTL), Registered: c.Registered,
 	}
 	if c.DefaultMaxAge != nil {
 		seconds := int64(*c.DefaultMaxAge / time.Second)
@@ -75,6 +76,7 @@ func (c *Client) details() details {
 // setDetails takes the members over. Its errors are FieldErrors.
 func (c *Client) setDetails(d details) error {
 	c.ApplicationType, c.SkipConsent, c.RequireAuthTime, c.IDTokenAlg = d.ApplicationType, d.SkipConsent, d.RequireAuthTime, d.IDTokenAlg
+	c.Registered = d.Registered
 	c.OptionalPKCE = d.RequirePKCE != nil && !*d.RequirePKCE
 	c.ClientURI, c.LogoURI, c.PolicyURI, c.TOSURI, c.Contacts = d.ClientURI, d.LogoURI, d.PolicyURI, d.TOSURI, d.Contacts
 	c.PostLogoutRedirectURIs = d.PostLogoutRedirectURIs

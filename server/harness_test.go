@@ -60,6 +60,7 @@ type settings struct {
 	keysNotLoaded bool
 	mailer        mail.Sender
 	signUp        users.SignUp
+	registration  clients.RegistrationMode
 	log           *slog.Logger
 	tracer        pgx.QueryTracer
 }
@@ -113,7 +114,10 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	r := &replica{store: store, closeStore: sync.OnceFunc(store.Close)}
 	t.Cleanup(r.closeStore)
 	check(t, store.Migrate(t.Context()))
-	r.clients = clients.New(r.store, clients.Config{AllowHTTP: func(host string) bool { return host == "127.0.0.1" }}, set.log)
+	r.clients = clients.New(r.store, clients.Config{
+		AllowHTTP:    func(host string) bool { return host == "127.0.0.1" },
+		Registration: set.registration, RegistrationScopes: clients.Scope{"openid", "profile", "email", "offline_access"},
+	}, set.log)
 	r.users = users.New(r.store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: set.loginWindow, SignUp: set.signUp}, set.log)
 	r.mails = mail.New(r.store, r.users, mail.Config{Issuer: set.issuer, Brand: "Example", Sender: set.mailer}, set.log)
 	r.keys = keys.New(r.store, keys.Config{

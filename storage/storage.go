@@ -64,6 +64,8 @@ type Store interface {
 	DeleteExpiredLinks(ctx context.Context) (int64, error)
 	// DeleteUnsentMails deletes mails that could not be sent for as long as they are tried to be.
 	DeleteUnsentMails(ctx context.Context) (int64, error)
+	// DeleteUnusedClients deletes clients that registered themselves and were never used, and initial access tokens that are used up or old.
+	DeleteUnusedClients(ctx context.Context) (int64, error)
 	// DeleteInterruptions deletes interruptions that ended longer ago than the retention.
 	DeleteInterruptions(ctx context.Context, retention time.Duration) (int64, error)
 	// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep beyond the longest life of a token of theirs.

@@ -285,8 +285,25 @@ func (s *Service) CountGuess(ctx context.Context, userID, code string, o audit.O
 	return err
 }
 
-// How many mails may be asked for, for one recipient or from one address, in how long.
+// CountRegistration counts that a client registers itself from an address, of which only so many may in a day. It returns a
+// ThrottledError, or the database's error.
+func (s *Service) CountRegistration(ctx context.Context, o audit.Origin) error {
+	subject := s.digest("registration from", network(o.Address))
+	counted, err := s.store.CountLoginFailure(ctx, Attempt{
+		Username: subject, Address: subject, Password: []byte(uuid.NewString()), Max: maxRegistrations, Window: LongestWindow,
+	}, audit.Event{}, audit.Event{})
+	if err == nil && counted.Wait > 0 {
+		err = &ThrottledError{RetryAfter: min(counted.Wait, LongestWindow)}
+	}
+	return err
+}
+
+// How many mails may be asked for, for one recipient or from one address, in how long; and how many clients may register themselves from
+// one address in the longest of the times in which anything is counted.
 const (
-	maxRequests   = 10
-	requestWindow = time.Hour
+	maxRequests      = 10
+	requestWindow    = time.Hour
+	maxRegistrations = 50
+
+	LongestWindow = 24 * time.Hour
 )

@@ -52,7 +52,10 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 	if err != nil {
 		return nil, fmt.Errorf("SIGNET_DATABASE_URL: %w", err)
 	}
-	a := &app{cfg: cfg, log: log, store: store, clients: clients.New(store, clients.Config{AllowHTTP: fetch.Policy(cfg.FetchAllow).AllowsHTTP}, log)}
+	a := &app{cfg: cfg, log: log, store: store, clients: clients.New(store, clients.Config{
+		AllowHTTP: fetch.Policy(cfg.FetchAllow).AllowsHTTP, Registration: clients.RegistrationMode(cfg.Registration),
+		RegistrationScopes: clients.Scope(cfg.RegistrationScopes), RegistrationAudiences: cfg.RegistrationAudiences,
+	}, log)}
 	a.users = users.New(store, users.Config{
 		Secret: cfg.secret, MaxFailures: cfg.LoginMaxFailures, Window: time.Duration(cfg.LoginWindow),
 		SignUp: users.SignUp(cfg.SignUp),

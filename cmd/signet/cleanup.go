@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"signet/users"
 )
 
 // cleanupInterval is how often the server deletes what has expired, give or take a fifth, so that replicas take turns.
@@ -25,6 +27,7 @@ type cleaned struct {
 	Keys          int64 `json:"signing_keys"`
 	Interruptions int64 `json:"interruptions"`
 	Links         int64 `json:"links"`
+	Clients       int64 `json:"unused_clients"`
 	Mails         int64 `json:"unsent_mails"`
 	Activity      int64 `json:"activity"`
 }
@@ -44,10 +47,13 @@ func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 		{&done.Sessions, func() (int64, error) { return a.store.DeleteEndedSessions(ctx, keep) }},
 		{&done.Logins, func() (int64, error) { return a.store.DeleteEndedLogins(ctx) }},
 		{&done.Revocations, func() (int64, error) { return a.store.DeleteExpiredRevocations(ctx) }},
-		{&done.LoginFailures, func() (int64, error) { return a.store.DeleteLoginFailures(ctx, time.Duration(a.cfg.LoginWindow)) }},
+		{&done.LoginFailures, func() (int64, error) {
+			return a.store.DeleteLoginFailures(ctx, max(time.Duration(a.cfg.LoginWindow), users.LongestWindow))
+		}},
 		{&done.Events, func() (int64, error) { return a.store.DeleteEvents(ctx, time.Duration(a.cfg.AuditRetention)) }},
 		{&done.Keys, func() (int64, error) { return a.store.DeleteRetiredKeys(ctx, a.keys.KeepForHints()) }},
 		{&done.Interruptions, func() (int64, error) { return a.store.DeleteInterruptions(ctx, keepInterruptions) }},
+		{&done.Clients, func() (int64, error) { return a.store.DeleteUnusedClients(ctx) }},
 		{&done.Links, func() (int64, error) { return a.store.DeleteExpiredLinks(ctx) }},
 		{&done.Mails, func() (int64, error) { return a.store.DeleteUnsentMails(ctx) }},
 		{&done.Activity, func() (int64, error) { return a.store.DeleteActivity(ctx, time.Duration(a.cfg.AuditRetention)) }},
@@ -93,7 +99,7 @@ func cleanupCommand() *cobra.Command {
 				[2]string{"sessions", count(done.Sessions)}, [2]string{"logins", count(done.Logins)}, [2]string{"revoked access tokens", count(done.Revocations)},
 				[2]string{"login failures", count(done.LoginFailures)}, [2]string{"audit events", count(done.Events)},
 				[2]string{"signing keys", count(done.Keys)}, [2]string{"interruptions", count(done.Interruptions)},
-				[2]string{"links", count(done.Links)}, [2]string{"unsent mails", count(done.Mails)}, [2]string{"activity counts", count(done.Activity)})
+				[2]string{"unused clients", count(done.Clients)}, [2]string{"links", count(done.Links)}, [2]string{"unsent mails", count(done.Mails)}, [2]string{"activity counts", count(done.Activity)})
 		})
 	})
 	return cmd

@@ -17,7 +17,8 @@ func clientCommand() *cobra.Command {
 	return group("client", "Register and look after client applications",
 		clientCreateCommand(), clientListCommand(), clientShowCommand(), clientUpdateCommand(), clientApplyCommand(), clientRotateSecretCommand(),
 		clientSetDisabledCommand("disable", "Disable a client; its sessions and tokens end for good", true),
-		clientSetDisabledCommand("enable", "Enable a disabled client", false), clientDeleteCommand())
+		clientSetDisabledCommand("enable", "Enable a disabled client", false), clientDeleteCommand(),
+		clientRegistrationTokenCommand())
 }
 
 // clientFlags are the flags that describe a client.

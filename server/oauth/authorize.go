@@ -53,13 +53,25 @@ func (s *Server) authorize(c *gin.Context) {
 	info.ClientID = client.ID
 	req, err := s.readRequest(ctx, form, client, target)
 	if err != nil {
-		s.answerError(c, target, err)
+		s.refuseUnseen(c, client, target, form, err)
 		return
 	}
 	if s.comesAgain(c, authorizePath, form) {
 		return
 	}
 	s.proceed(c, client, req, standing{})
+}
+
+// refuseUnseen answers a request that cannot be granted. A client that has come by itself may be anybody's: it gets nobody's browser
+// sent to it that is not logged in, where a page tells them instead (RFC 9700 section 4.11.2).
+func (s *Server) refuseUnseen(c *gin.Context, client *clients.Client, t target, form url.Values, err error) {
+	if client.Registered && value(form, "prompt") != authorizations.PromptNone {
+		if _, known, loginErr := s.logins.Current(c.Request.Context(), s.loginCookie(c.Request)); loginErr != nil || !known {
+			s.refusePage(c, locales(form), errors.Join(err, loginErr))
+			return
+		}
+	}
+	s.answerError(c, t, err)
 }
 
 // authorizationForm reads the parameters, from the query of a GET or the body of a POST.

@@ -58,7 +58,7 @@ type Services struct {
 func New(d Services, p *pages.Pages, reg prometheus.Registerer, counter *activity.Counter, cookieDomain string) *Server {
 	s := &Server{
 		clients: d.Clients, users: d.Users, tokens: d.Tokens, keys: d.Keys, logins: d.Logins, authorizations: d.Authorizations, mails: d.Mails,
-		pages: p, metrics: newMetrics(reg, counter), metadata: metadata(d.Tokens.Issuer(), p.Languages()),
+		pages: p, metrics: newMetrics(reg, counter), metadata: metadata(d.Tokens.Issuer(), p.Languages(), d.Clients),
 		cookieDomain: cookieDomain, secureCookies: strings.HasPrefix(d.Tokens.Issuer(), "https:"),
 	}
 	if u, err := url.Parse(d.Tokens.Issuer()); err == nil {
@@ -81,6 +81,7 @@ func (s *Server) Routes(r gin.IRouter) {
 	r.POST(deviceAuthorizationPath, s.deviceAuthorization)
 	r.GET("/userinfo", s.userinfo)
 	r.POST("/userinfo", s.userinfo)
+	s.registerRoutes(r)
 	s.sessionRoutes(r)
 	s.pageRoutes(r)
 	document := func(path string, read func() []byte) {
@@ -111,7 +112,11 @@ func ServeDocument(c *gin.Context, contentType string, body []byte) {
 }
 
 // metadata is the server's description of itself (RFC 8414 section 2, OpenID Connect Discovery 1.0 section 3).
-func metadata(issuer string, languages []string) []byte {
+func metadata(issuer string, languages []string, c *clients.Service) []byte {
+	registration := ""
+	if c != nil && c.Registration() != clients.RegistrationOff {
+		registration = issuer + registerPath
+	}
 	secret := []clients.AuthMethod{clients.SecretBasic, clients.SecretPost}
 	claims := append([]string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid"}, users.StandardClaims...)
 	body, err := json.Marshal(struct {
@@ -129,6 +134,7 @@ func metadata(issuer string, languages []string) []byte {
 		IDTokenAlgs           []keys.Algorithm              `json:"id_token_signing_alg_values_supported"`
 		TokenAuth             []clients.AuthMethod          `json:"token_endpoint_auth_methods_supported"`
 		DeviceEndpoint        string                        `json:"device_authorization_endpoint"`
+		RegistrationEndpoint  string                        `json:"registration_endpoint,omitempty"`
 		RevocationEndpoint    string                        `json:"revocation_endpoint"`
 		RevocationAuth        []clients.AuthMethod          `json:"revocation_endpoint_auth_methods_supported"`
 		IntrospectionEndpoint string                        `json:"introspection_endpoint"`
@@ -151,7 +157,7 @@ func metadata(issuer string, languages []string) []byte {
 		ScopesSupported: append(slices.Clone(clients.StandardScopes), clients.ScopeAdmin, clients.ScopeAccount),
 		ResponseTypes:   []string{"code"}, ResponseModes: authorizations.ResponseModes, GrantTypes: clients.Grants,
 		SubjectTypes: []string{"public"}, IDTokenAlgs: []keys.Algorithm{keys.RS256, keys.ES256, keys.PS256, keys.EdDSA},
-		DeviceEndpoint: issuer + deviceAuthorizationPath, TokenAuth: clients.AuthMethods, RevocationEndpoint: issuer + "/revoke", RevocationAuth: clients.AuthMethods,
+		DeviceEndpoint: issuer + deviceAuthorizationPath, RegistrationEndpoint: registration, TokenAuth: clients.AuthMethods, RevocationEndpoint: issuer + "/revoke", RevocationAuth: clients.AuthMethods,
 		IntrospectionEndpoint: issuer + "/introspect", IntrospectionAuth: secret,
 		ChallengeMethods: []string{"S256"}, IssParameter: true, Claims: claims, ClaimTypes: []string{"normal"}, ClaimsParameter: true,
 		Prompts: authorizations.Prompts, ACRs: logins.Classes, UILocales: languages, BackchannelLogout: true, BackchannelSession: true,

@@ -57,17 +57,28 @@ func (s *Store) PublicRedirectURIs(ctx context.Context) ([]string, error) {
 }
 
 // CreateClient implements clients.Store.
-func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Event) (clients.Client, error) {
+func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Event) (created clients.Client, err error) {
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		created, err = createClient(ctx, t, c, e)
+		return err
+	})
+	return created, err
+}
+
+func createClient(ctx context.Context, t tx, c clients.Client, e audit.Event) (clients.Client, error) {
 	a := clientArgs(c)
 	a["epoch"], a["disabled"] = c.Epoch, c.Disabled
-	created, made, err := change(ctx, s, readClient, `
+	created, made, err := oneIn(ctx, t, readClient, `
 		INSERT INTO clients (id, name, grants, auth_method, scope, audience, redirect_uris, browser_origins, resource_server,
 			details, disabled, epoch, secret_digest, created_at)
 		VALUES (@id, @name, @grants, @auth_method, @scope, @audience, @redirect_uris, @browser_origins, @resource_server,
 			@details, @disabled, @epoch, @secret_digest, @now)
-		ON CONFLICT (id) DO NOTHING RETURNING `+clientColumns, a, e)
-	if err == nil && !made {
+		ON CONFLICT (id) DO NOTHING RETURNING `+clientColumns, a)
+	switch {
+	case err == nil && !made:
 		err = clients.ErrExists
+	case err == nil:
+		err = t.record(ctx, e)
 	}
 	return created, err
 }
