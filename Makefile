@@ -28,7 +28,7 @@ test: ## Run all tests; finds or installs PostgreSQL, PgBouncer, Chromium, Node 
 	@scripts/need postgres
 	@scripts/need pgbouncer
 	@scripts/need chromium
-	@if $(GO) list $(PKGS) | grep -q '/docs/examples$$'; then scripts/need node && scripts/need pyjwt; fi
+	@if $(GO) list $(PKGS) | grep -q '/docs/examples$$'; then scripts/need node && scripts/need pyjwt && scripts/need authlib; fi
 	@race='$(RACE)'; \
 	if [ -n "$$race" ] && ! scripts/need cc; then race=; fi; \
 	set -x; $(GO) test -timeout 20m $$race $(TESTFLAGS) $(PKGS)
