@@ -156,13 +156,11 @@ func (s *Service) CheckCode(ctx context.Context, u users.User, code, clientID st
 	if err != nil {
 		return Proof{}, err
 	}
-	what, ok := "an authenticator code", false
+	what, use := "a recovery code", func() (bool, error) { return s.useRecoveryCode(ctx, u.ID, code) }
 	if digits(code) {
-		ok, err = s.useTOTP(ctx, f, code)
-	} else {
-		what = "a recovery code"
-		ok, err = s.useRecoveryCode(ctx, u.ID, code)
+		what, use = "an authenticator code", func() (bool, error) { return s.useTOTP(ctx, f, code) }
 	}
+	ok, err := use()
 	if err != nil {
 		return Proof{}, err
 	}

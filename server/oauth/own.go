@@ -206,8 +206,8 @@ func (s *Server) changeProfile(v *ownVisit) {
 		text := strings.TrimSpace(v.form.Get(name))
 		typed[name] = text
 		members[name] = json.RawMessage("null")
-		if text != "" {
-			members[name], _ = json.Marshal(text) // a text
+		if quoted, err := json.Marshal(text); text != "" && err == nil { // of a text there is no error
+			members[name] = quoted
 		}
 	}
 	_, err := s.users.Update(v.Request.Context(), v.user.ID, users.Change{Profile: members}, v.origin)

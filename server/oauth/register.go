@@ -154,10 +154,13 @@ func (s *Server) writeRegistration(c *gin.Context, status int, client clients.Cl
 	for _, name := range []string{"disabled", "resource_server", "browser_origins", "registered", "skip_consent"} {
 		delete(members, name)
 	}
-	add := func(name, value string) { members[name], _ = json.Marshal(value) }
-	add("registration_access_token", token)
-	add("registration_client_uri", s.tokens.Issuer()+registerPath+"/"+url.PathEscape(client.ID))
-	writeJSON(c.Writer, status, members)
+	answer := make(map[string]any, len(members)+2)
+	for name, value := range members {
+		answer[name] = value
+	}
+	answer["registration_access_token"] = token
+	answer["registration_client_uri"] = s.tokens.Issuer() + registerPath + "/" + url.PathEscape(client.ID)
+	writeJSON(c.Writer, status, answer)
 }
 
 // failRegistration answers with the error (RFC 7591 section 3.2.2, RFC 7592 section 2).
