@@ -24,6 +24,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"signet/clients"
 	"signet/keys"
 	"signet/server"
 	"signet/server/oauth"
@@ -45,7 +46,9 @@ func bare() *server.Server {
 	if err != nil {
 		panic(err)
 	}
-	return server.New(server.Config{Pages: look}, noDatabase{}, oauth.Services{Tokens: tokens.New(nil, k, nil, tokens.Config{Issuer: issuer}, log), Keys: k}, log)
+	return server.New(server.Config{Pages: look}, noDatabase{}, oauth.Services{
+		Clients: clients.New(nil, clients.Config{}, log), Tokens: tokens.New(nil, k, nil, tokens.Config{Issuer: issuer}, log), Keys: k,
+	}, log)
 }
 
 // served is a server that Serve is running.

@@ -114,7 +114,7 @@ func ServeDocument(c *gin.Context, contentType string, body []byte) {
 // metadata is the server's description of itself (RFC 8414 section 2, OpenID Connect Discovery 1.0 section 3).
 func metadata(issuer string, languages []string, c *clients.Service) []byte {
 	registration := ""
-	if c != nil && c.Registration() != clients.RegistrationOff {
+	if c.Registration() != clients.RegistrationOff {
 		registration = issuer + registerPath
 	}
 	secret := []clients.AuthMethod{clients.SecretBasic, clients.SecretPost}
