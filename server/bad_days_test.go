@@ -347,3 +347,17 @@ func TestVisitorsWriteNothing(t *testing.T) {
 		}
 	})
 }
+
+// A browser that comes for the first time is told apart once, whatever pages and passkeys are made for it.
+func TestOneCookieTellsABrowser(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		c := r.shop(t, "shop")
+		for what, v := range map[string]view{
+			"login": r.surfer(t).authorize(ask(c)), "own account": r.surfer(t).open(http.MethodGet, "/me/", ""),
+		} {
+			if got := v.header.Values("Set-Cookie"); len(got) != 1 {
+				t.Errorf("%s: %q", what, got)
+			}
+		}
+	})
+}

@@ -53,10 +53,15 @@ func (s *Server) setHostCookie(w http.ResponseWriter, name, value string, maxAge
 // browser returns what tells this browser from others, after giving it that where it has none.
 func (s *Server) browser(c *gin.Context) string {
 	id := s.cookieValue(c.Request, browserCookieName)
-	if len(id) < 16 || len(id) > 64 {
-		id = rand.Text()
-		s.setHostCookie(c.Writer, browserCookieName, id, 0)
+	if len(id) >= 16 && len(id) <= 64 {
+		return id
 	}
+	if given := c.GetString(browserCookieName); given != "" { // a moment ago
+		return given
+	}
+	id = rand.Text()
+	c.Set(browserCookieName, id)
+	s.setHostCookie(c.Writer, browserCookieName, id, 0)
 	return id
 }
 
