@@ -90,11 +90,15 @@ type Store interface {
 
 	// Visitor returns the login, if it is live, and what its user has allowed the party.
 	Visitor(ctx context.Context, r logins.Ref, p Party) (l logins.Login, c Consent, ok bool, err error)
-	// CreateCode inserts the code if the login and the party's client are live, and, where it has to be asked for, what is asked
+	// CreateCode uses up the pushed request, if the request is one, and inserts the code if that was there and the login and the party's client are live, and, where it has to be asked for, what is asked
 	// for was allowed. What is to be remembered is added to the consent in the same transaction, with the event.
 	CreateCode(ctx context.Context, n NewCode, granted audit.Event) (bool, error)
 	// Consents returns what the user has allowed clients that are there still, by the clients' names.
 	Consents(ctx context.Context, userID string) ([]Allowance, error)
+	// PushRequest keeps a request that a client has pushed, for PushedTTL.
+	PushRequest(ctx context.Context, p Pushed) error
+	// TakeUpRequest returns a pushed request of the client that has not expired, unless another browser began with it.
+	TakeUpRequest(ctx context.Context, digest []byte, clientID string, browser []byte) (p Pushed, ok bool, err error)
 	// WithdrawConsent forgets what the user has allowed the client and revokes the sessions and codes that came of it. It returns
 	// false if there was nothing.
 	WithdrawConsent(ctx context.Context, userID, clientID string, e audit.Event) (bool, error)

@@ -53,6 +53,8 @@ type Request struct {
 	Device        UserCode       `json:"device,omitempty"`         // of the device that asks; empty: a browser does
 	Classes       []string       `json:"classes,omitempty"`        // of acr_values that are known here; one of them, or better, is wanted
 	Page          string         `json:"page,omitempty"`           // of one's own account: nobody but Signet itself asks
+	JKT           string         `json:"dpop_jkt,omitempty"`       // of the key that the code is bound to (RFC 9449 section 10)
+	Pushed        []byte         `json:"pushed,omitempty"`         // digest of the request_uri of a pushed one
 }
 
 // Asks tells whether the request has that prompt.

@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,10 +35,22 @@ const (
 	SecretBasic AuthMethod = "client_secret_basic"
 	SecretPost  AuthMethod = "client_secret_post"
 	None        AuthMethod = "none"
+
+	// PrivateKeyJWT is by an assertion that the client signs (RFC 7523), and by nothing else.
+	PrivateKeyJWT AuthMethod = "private_key_jwt"
 )
 
 // AuthMethods lists the client authentication methods.
-var AuthMethods = []AuthMethod{SecretBasic, SecretPost, None}
+var AuthMethods = []AuthMethod{SecretBasic, SecretPost, None, PrivateKeyJWT}
+
+// Profile is a set of rules that a client is held to beyond those for all.
+type Profile string
+
+// FAPI2 is the FAPI 2.0 Security Profile.
+const FAPI2 Profile = "fapi2"
+
+// Profiles lists the profiles; the empty one adds no rules.
+var Profiles = []Profile{"", FAPI2}
 
 // ApplicationType is where a client runs (OpenID Connect Registration section 2). It decides what redirect URIs it may have.
 type ApplicationType string
@@ -91,6 +104,14 @@ type Client struct {
 	SessionTTL                       time.Duration // likewise
 	Registered                       bool          // it has come by itself: nobody of ours vouches for it
 
+	// How it proves itself by keys. They are in that column, too.
+	Profile      Profile
+	JWKS         json.RawMessage // its public keys (RFC 7591 section 2)
+	JWKSURI      string          // where they are, instead
+	AssertionAlg AssertionAlg    // empty: any that its keys are for
+	RequirePAR   bool            // see NeedsPAR
+	RequireDPoP  bool            // see NeedsDPoP
+
 	// Version is raised by every change.
 	Version int64
 
@@ -99,12 +120,21 @@ type Client struct {
 	Epoch int64
 
 	Secret         string // in the clear: only in the answer to a call that made it
-	SecretDigest   []byte // SHA-256; nil for a public client
+	SecretDigest   []byte // SHA-256; nil for a client without a secret
 	PreviousDigest []byte // the digest of the secret before, while it is still good
 }
 
-// Public tells whether the client has no secret (RFC 6749 section 2.1).
+// Public tells whether the client proves itself by nothing (RFC 6749 section 2.1).
 func (c *Client) Public() bool { return c.AuthMethod == None }
+
+// HasSecret tells whether the client proves itself by a secret.
+func (c *Client) HasSecret() bool { return c.AuthMethod == SecretBasic || c.AuthMethod == SecretPost }
+
+// NeedsPAR tells whether the client has to push its authorization requests (RFC 9126 section 6).
+func (c *Client) NeedsPAR() bool { return c.RequirePAR || c.Profile == FAPI2 }
+
+// NeedsDPoP tells whether the client's access tokens have to be bound to a key (RFC 9449 section 5.2).
+func (c *Client) NeedsDPoP() bool { return c.RequireDPoP || c.Profile == FAPI2 }
 
 // May tells whether the client is registered for the grant.
 func (c *Client) May(g Grant) bool { return slices.Contains(c.Grants, g) }
@@ -167,6 +197,9 @@ func (c *Client) Validate() error {
 		return invalid("redirect_uris", "the grant authorization_code needs at least one: it is where users are sent back to")
 	}
 	if err := c.validateLogin(); err != nil {
+		return err
+	}
+	if err := c.validateKeys(); err != nil {
 		return err
 	}
 	return c.validateReach()

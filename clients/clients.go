@@ -133,7 +133,7 @@ func (s *Service) Authenticate(ctx context.Context, id, secret string) (*Client,
 	if err != nil {
 		return nil, err
 	}
-	if c.Disabled || c.Public() != (secret == "") || !c.Public() && !c.proves(secret) {
+	if c.Disabled || c.Public() && secret != "" || !c.Public() && (!c.HasSecret() || !c.proves(secret)) {
 		return nil, ErrUnauthenticated
 	}
 	return c, nil
@@ -317,8 +317,10 @@ func (s *Service) complete(c *Client) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if u, err := url.Parse(c.BackchannelLogoutURI); err == nil && u.Scheme == "http" && (s.cfg.AllowHTTP == nil || !s.cfg.AllowHTTP(u.Hostname())) {
-		return invalid("backchannel_logout_uri", "%q must be https", c.BackchannelLogoutURI)
+	for _, uri := range []struct{ field, value string }{{"backchannel_logout_uri", c.BackchannelLogoutURI}, {"jwks_uri", c.JWKSURI}} {
+		if u, err := url.Parse(uri.value); err == nil && u.Scheme == "http" && (s.cfg.AllowHTTP == nil || !s.cfg.AllowHTTP(u.Hostname())) {
+			return invalid(uri.field, "%q must be https", uri.value)
+		}
 	}
 	return nil
 }
@@ -351,7 +353,7 @@ func (s *Service) born(c *Client, secret string) string {
 	var epoch [8]byte
 	_, _ = rand.Read(epoch[:])
 	c.Epoch = int64(binary.BigEndian.Uint64(epoch[:]) >> 2) // room to be raised
-	if c.Public() {
+	if !c.HasSecret() {
 		return ""
 	}
 	c.SecretDigest = digest(secret)
@@ -378,7 +380,7 @@ func (s *Service) Update(ctx context.Context, c Client, o audit.Origin) (Client,
 		return Client{}, err
 	}
 	secret := newSecret() // for a client that has none
-	if c.SecretDigest = digest(secret); c.Public() {
+	if c.SecretDigest = digest(secret); !c.HasSecret() {
 		c.SecretDigest = nil
 	}
 	e, toggled := event(audit.ClientUpdated, o, c.ID), event(toggledTo(c.Disabled), o, c.ID)
@@ -386,7 +388,7 @@ func (s *Service) Update(ctx context.Context, c Client, o audit.Origin) (Client,
 	if err == nil && wasToggled {
 		toggled.Log(ctx, s.log)
 	}
-	if !bytes.Equal(updated.SecretDigest, c.SecretDigest) || c.Public() {
+	if !bytes.Equal(updated.SecretDigest, c.SecretDigest) || !c.HasSecret() {
 		secret = ""
 	}
 	return s.changed(ctx, updated, secret, e, err)
@@ -409,8 +411,8 @@ func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Dura
 	if err != nil {
 		return Client{}, err
 	}
-	if c.Public() {
-		return Client{}, invalid("token_endpoint_auth_method", "the client is public: it has no secret to rotate")
+	if !c.HasSecret() {
+		return Client{}, invalid("token_endpoint_auth_method", "the client is public, or proves itself by keys: it has no secret to rotate")
 	}
 	secret := newSecret()
 	e := event(audit.ClientSecretRotated, o, id)

@@ -71,7 +71,7 @@ func TestValidate(t *testing.T) {
 		"token_endpoint_auth_method": {
 			func(c *clients.Client, v string) { c.AuthMethod = clients.AuthMethod(v) },
 			[]string{"client_secret_basic", "client_secret_post", "none"},
-			[]string{"", "None", "private_key_jwt", "client_secret_jwt", "tls_client_auth", "client_secret_basic "},
+			[]string{"", "None", "client_secret_jwt", "tls_client_auth", "client_secret_basic "},
 		},
 		"grant_types": {
 			func(c *clients.Client, v string) { c.Grants = []clients.Grant{clients.Password, clients.Grant(v)} },
@@ -237,13 +237,13 @@ func TestJSON(t *testing.T) {
 			`"response_types":["code"],"token_endpoint_auth_method":"client_secret_basic","scope":"read signet:account","audience":["https://api.example.com"],` +
 			`"redirect_uris":["https://app.example.com/callback"],"application_type":"web","require_pkce":true,"skip_consent":false,"contacts":[],` +
 			`"post_logout_redirect_uris":[],"backchannel_logout_session_required":false,"id_token_signed_response_alg":"RS256","require_auth_time":false,` +
-			`"browser_origins":["https://app.example.com"],"resource_server":false,"disabled":false}`: c,
+			`"require_pushed_authorization_requests":false,"dpop_bound_access_tokens":false,"browser_origins":["https://app.example.com"],"resource_server":false,"disabled":false}`: c,
 		`{"client_id":"a","client_secret":"sgs_x","client_id_issued_at":1760000000,"client_secret_expires_at":0,"client_name":"a","grant_types":[],"response_types":["code"],` +
 			`"token_endpoint_auth_method":"none","scope":"","audience":[],"redirect_uris":[],"application_type":"native","require_pkce":false,"skip_consent":true,` +
 			`"client_uri":"https://a.example.com","logo_uri":"https://a.example.com/logo.png","policy_uri":"https://a.example.com/privacy","tos_uri":"https://a.example.com/terms",` +
 			`"contacts":["a@example.com"],"post_logout_redirect_uris":["https://a.example.com/bye"],"backchannel_logout_uri":"https://a.example.com/logout",` +
 			`"backchannel_logout_session_required":true,"id_token_signed_response_alg":"EdDSA","default_max_age":0,"require_auth_time":true,` +
-			`"access_token_ttl":"5m","refresh_token_ttl":"24h","session_ttl":"30d","browser_origins":[],"resource_server":true,"disabled":true}`: full,
+			`"access_token_ttl":"5m","refresh_token_ttl":"24h","session_ttl":"30d","require_pushed_authorization_requests":false,"dpop_bound_access_tokens":false,"browser_origins":[],"resource_server":true,"disabled":true}`: full,
 	} {
 		got, err := json.Marshal(v)
 		if err != nil || string(got) != want {

@@ -52,6 +52,12 @@ type details struct {
 	RefreshTTL                       string          `json:"refresh_token_ttl,omitempty"`
 	SessionTTL                       string          `json:"session_ttl,omitempty"`
 	Registered                       bool            `json:"registered,omitempty"`
+	Profile                          Profile         `json:"profile,omitempty"`
+	JWKS                             json.RawMessage `json:"jwks,omitempty"`
+	JWKSURI                          string          `json:"jwks_uri,omitempty"`
+	AssertionAlg                     AssertionAlg    `json:"token_endpoint_auth_signing_alg,omitempty"`
+	RequirePAR                       bool            `json:"require_pushed_authorization_requests"`
+	RequireDPoP                      bool            `json:"dpop_bound_access_tokens"`
 }
 
 // codeAlone is what response_types is: there are no others (RFC 7591 section 2).
@@ -65,6 +71,7 @@ func (c *Client) details() details {
 		PostLogoutRedirectURIs: orEmpty(c.PostLogoutRedirectURIs), BackchannelLogoutURI: c.BackchannelLogoutURI,
 		BackchannelLogoutSessionRequired: c.BackchannelLogoutSessionRequired, IDTokenAlg: c.IDTokenAlg, RequireAuthTime: c.RequireAuthTime,
 		AccessTTL: FormatTTL(c.AccessTTL), RefreshTTL: FormatTTL(c.RefreshTTL), SessionTTL: FormatTTL(c.SessionTTL), Registered: c.Registered,
+		Profile: c.Profile, JWKS: c.JWKS, JWKSURI: c.JWKSURI, AssertionAlg: c.AssertionAlg, RequirePAR: c.RequirePAR, RequireDPoP: c.RequireDPoP,
 	}
 	if c.DefaultMaxAge != nil {
 		seconds := int64(*c.DefaultMaxAge / time.Second)
@@ -81,6 +88,10 @@ func (c *Client) setDetails(d details) error {
 	c.ClientURI, c.LogoURI, c.PolicyURI, c.TOSURI, c.Contacts = d.ClientURI, d.LogoURI, d.PolicyURI, d.TOSURI, d.Contacts
 	c.PostLogoutRedirectURIs = d.PostLogoutRedirectURIs
 	c.BackchannelLogoutURI, c.BackchannelLogoutSessionRequired = d.BackchannelLogoutURI, d.BackchannelLogoutSessionRequired
+	c.Profile, c.JWKSURI, c.AssertionAlg, c.RequirePAR, c.RequireDPoP = d.Profile, d.JWKSURI, d.AssertionAlg, d.RequirePAR, d.RequireDPoP
+	if c.JWKS = d.JWKS; string(d.JWKS) == "null" {
+		c.JWKS = nil
+	}
 	c.DefaultMaxAge = nil
 	if d.DefaultMaxAge != nil {
 		seconds := *d.DefaultMaxAge

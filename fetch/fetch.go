@@ -112,6 +112,28 @@ func newClient(permits func(netip.Addr) bool) *http.Client {
 	}
 }
 
+// Get returns what is at the address: the body of an answer with the status 200, of 64 KiB at the most.
+func (c *Client) Get(ctx context.Context, address string) (body []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json, application/jwk-set+json")
+	res, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("it answered with the status %d", res.StatusCode)
+	}
+	body, err = io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	if err == nil && len(body) > maxBody {
+		err = fmt.Errorf("it answered with more than %d bytes", maxBody)
+	}
+	return body, err
+}
+
 // PostForm posts a form and returns the status of the answer. Its body is read up to a bound and dropped.
 func (c *Client) PostForm(ctx context.Context, address string, form url.Values) (status int, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
@@ -119,17 +141,7 @@ func (c *Client) PostForm(ctx context.Context, address string, form url.Values) 
 		return 0, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("User-Agent", c.agent)
-	client := c.tls
-	switch {
-	case req.URL.User != nil:
-		return 0, errors.New("the address names a user")
-	case req.URL.Scheme == "http":
-		client = c.plain
-	case req.URL.Scheme != "https":
-		return 0, fmt.Errorf("%q is not called", req.URL.Scheme)
-	}
-	res, err := client.Do(req)
+	res, err := c.do(req)
 	if err != nil {
 		return 0, err
 	}
@@ -139,6 +151,21 @@ func (c *Client) PostForm(ctx context.Context, address string, form url.Values) 
 		return res.StatusCode, ErrRedirect
 	}
 	return res.StatusCode, nil
+}
+
+// do calls the address, if it is one that may be called. Redirects are not followed.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
+	req.Header.Set("User-Agent", c.agent)
+	client := c.tls
+	switch {
+	case req.URL.User != nil:
+		return nil, errors.New("the address names a user")
+	case req.URL.Scheme == "http":
+		client = c.plain
+	case req.URL.Scheme != "https":
+		return nil, fmt.Errorf("%q is not called", req.URL.Scheme)
+	}
+	return client.Do(req)
 }
 
 // Close ends idle connections.

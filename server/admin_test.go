@@ -206,6 +206,7 @@ func TestAdminClients(t *testing.T) {
 			"resource_server": false, "disabled": false, "client_secret": secret,
 			"response_types": []any{"code"}, "application_type": "web", "require_pkce": true, "skip_consent": false, "contacts": []any{},
 			"post_logout_redirect_uris": []any{}, "backchannel_logout_session_required": false, "id_token_signed_response_alg": "RS256", "require_auth_time": false,
+			"require_pushed_authorization_requests": false, "dpop_bound_access_tokens": false,
 		}
 		equal(t, "registered", a.json, want)
 		r.user(t, "alice")
@@ -286,6 +287,7 @@ func TestAdminClientsOfTheCodeGrant(t *testing.T) {
 			"tos_uri": "https://app.example.com/terms", "contacts": []any{"ann@example.com"}, "post_logout_redirect_uris": []any{"com.example.app:/bye"},
 			"backchannel_logout_uri": "https://app.example.com/logout", "backchannel_logout_session_required": true, "id_token_signed_response_alg": "EdDSA",
 			"default_max_age": 0.0, "require_auth_time": true, "access_token_ttl": "5m", "refresh_token_ttl": "12h", "session_ttl": "30d",
+			"require_pushed_authorization_requests": true, "dpop_bound_access_tokens": true, "jwks_uri": "https://app.example.com/jwks", "token_endpoint_auth_signing_alg": "ES256",
 			"browser_origins": []any{}, "resource_server": false, "disabled": false,
 		}
 		body, err := json.Marshal(given)
@@ -390,7 +392,7 @@ func TestAdminClientMetadata(t *testing.T) {
 			`{"client_name": "shop\u202egnp.exe"}`:                                          "client_name",
 			`{"grant_types": "password"}`:                                                   "grant_types",
 			`{"grant_types": [1]}`:                                                          "grant_types",
-			`{"token_endpoint_auth_method": "private_key_jwt"}`:                             "token_endpoint_auth_method",
+			`{"token_endpoint_auth_method": "private_key_jwt"}`:                             "jwks",
 			`{"token_endpoint_auth_method": "none", "grant_types": ["client_credentials"]}`: "grant_types",
 			`{"token_endpoint_auth_method": "none", "resource_server": true}`:               "resource_server",
 			`{"scope": "a  b"}`:                                                             "scope",
@@ -408,7 +410,7 @@ func TestAdminClientMetadata(t *testing.T) {
 			`{"disabled": 1}`:                                                               "disabled",
 			`{"CLIENT_NAME": "x"}`:                                                          "CLIENT_NAME",
 			`{"client_name": "x", "client_name": "y"}`:                                      "client_name",
-			`{"jwks_uri": "https://10.0.0.1/keys"}`:                                         "jwks_uri",
+			`{"jwks_uri": "http://10.0.0.1/keys"}`:                                          "jwks_uri",
 		} {
 			for _, c := range []struct{ method, path string }{{"POST", "/admin/clients"}, {"PUT", "/admin/clients/taken"}} {
 				if c.method == "PUT" && body == `{"client_id": "taken"}` {

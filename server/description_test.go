@@ -174,7 +174,7 @@ func (s *description) answers(method, place string, response *openapi3.Response,
 		if len(got) == 0 && !h.Value.Required {
 			continue
 		}
-		if len(got) != 1 && (name != "Set-Cookie" || len(got) == 0) { // one for each cookie
+		if len(got) != 1 && (name != "Set-Cookie" && name != "WWW-Authenticate" || len(got) == 0) { // one for each cookie or scheme
 			return fmt.Errorf("the header %s is there %d times", name, len(got))
 		}
 		schema := s.schema(below(at(h.Ref, below(place, "headers", name)), "schema"))

@@ -24,9 +24,11 @@ import (
 	"signet/audit"
 	"signet/authorizations"
 	"signet/clients"
+	"signet/fetch"
 	"signet/keys"
 	"signet/logins"
 	"signet/mail"
+	"signet/proofs"
 	"signet/server"
 	"signet/server/oauth"
 	"signet/server/pages"
@@ -91,6 +93,7 @@ type replica struct {
 	logins         *logins.Service
 	authorizations *authorizations.Service
 	mails          *mail.Service
+	proofs         *proofs.Service
 
 	close      func()
 	closeStore func()
@@ -132,13 +135,14 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 		Issuer: set.issuer, Secret: secret, AccessTTL: set.accessTTL, RefreshTTL: set.refreshTTL, SessionTTL: set.sessionTTL,
 		RetryWindow: set.retryWindow,
 	}, set.log)
+	r.proofs = proofs.New(r.store, proofs.Config{Issuer: set.issuer, Secret: secret, Getter: fetch.New(fetch.Policy{netip.MustParsePrefix("127.0.0.1/32")}, "test")})
 	if !set.keysNotLoaded {
 		check(t, r.keys.Load(t.Context()))
 	}
 	look, err := pages.New(pages.Config{Issuer: set.issuer, Mail: r.mails.Enabled(), SignUp: r.users.SignUp() != users.SignUpOff})
 	check(t, err)
 	s := server.New(server.Config{TrustedProxies: set.proxies, CORSOrigins: set.origins, CookieDomain: set.cookieDomain, Pages: look}, r.store, oauth.Services{
-		Clients: r.clients, Users: r.users, Tokens: r.tokens, Keys: r.keys, Logins: r.logins, Authorizations: r.authorizations, Mails: r.mails,
+		Clients: r.clients, Users: r.users, Tokens: r.tokens, Keys: r.keys, Logins: r.logins, Authorizations: r.authorizations, Mails: r.mails, Proofs: r.proofs,
 	}, set.log)
 	r.public = s.Public()
 	srv := httptest.NewServer(r.public)

@@ -28,7 +28,8 @@ func TestMetadata(t *testing.T) {
 				if got := a.header.Get("Access-Control-Allow-Origin"); got != "*" {
 					t.Errorf("Access-Control-Allow-Origin is %q: scripts could not read it", got)
 				}
-				methods := []any{"client_secret_basic", "client_secret_post", "none"}
+				methods := []any{"client_secret_basic", "client_secret_post", "none", "private_key_jwt"}
+				algs := []any{"RS256", "PS256", "ES256", "EdDSA"}
 				strs := func(words string) (list []any) {
 					for w := range strings.FieldsSeq(words) {
 						list = append(list, w)
@@ -45,8 +46,12 @@ func TestMetadata(t *testing.T) {
 					"subject_types_supported": strs("public"), "id_token_signing_alg_values_supported": strs("RS256 ES256 PS256 EdDSA"),
 					"token_endpoint_auth_methods_supported": methods,
 					"revocation_endpoint":                   c.issuer + "/revoke", "revocation_endpoint_auth_methods_supported": methods,
-					"introspection_endpoint": c.issuer + "/introspect", "introspection_endpoint_auth_methods_supported": methods[:2],
-					"code_challenge_methods_supported": strs("S256"), "authorization_response_iss_parameter_supported": true,
+					"introspection_endpoint": c.issuer + "/introspect", "introspection_endpoint_auth_methods_supported": []any{methods[0], methods[1], methods[3]},
+					"token_endpoint_auth_signing_alg_values_supported": algs, "revocation_endpoint_auth_signing_alg_values_supported": algs,
+					"introspection_endpoint_auth_signing_alg_values_supported": algs, "introspection_signing_alg_values_supported": algs[:1],
+					"pushed_authorization_request_endpoint": c.issuer + "/par", "require_pushed_authorization_requests": false,
+					"dpop_signing_alg_values_supported": []any{"ES256", "PS256", "EdDSA"},
+					"code_challenge_methods_supported":  strs("S256"), "authorization_response_iss_parameter_supported": true,
 					"claims_supported": strs("sub iss aud exp iat auth_time nonce acr amr at_hash sid name given_name family_name preferred_username " +
 						"picture locale zoneinfo updated_at email email_verified phone_number phone_number_verified groups"),
 					"claim_types_supported": strs("normal"), "claims_parameter_supported": true,

@@ -125,8 +125,8 @@ func (s *Server) Public() http.Handler {
 // the clients' browser_origins, with cookies, /session and /account. Which client's page may do what is for those endpoints to say.
 func (s *Server) fromBrowsers() gin.HandlerFunc {
 	options := cors.Options{
-		AllowedMethods: []string{http.MethodPost}, AllowedHeaders: []string{"Authorization", "Content-Type", "X-Request-Id"},
-		ExposedHeaders: []string{"Retry-After", "WWW-Authenticate", "X-Request-Id"}, MaxAge: 600,
+		AllowedMethods: []string{http.MethodPost}, AllowedHeaders: []string{"Authorization", "Content-Type", "DPoP", "X-Request-Id"},
+		ExposedHeaders: []string{"DPoP-Nonce", "Retry-After", "WWW-Authenticate", "X-Request-Id"}, MaxAge: 600,
 	}
 	options.AllowOriginVaryRequestFunc = func(r *http.Request, origin string) (bool, []string) {
 		if slices.Contains(s.cfg.CORSOrigins, origin) {

@@ -16,6 +16,7 @@ import (
 	"signet/keys"
 	"signet/logins"
 	"signet/mail"
+	"signet/proofs"
 	"signet/storage/postgres"
 	"signet/storage/sqlite"
 	"signet/tokens"
@@ -31,6 +32,7 @@ type Store interface {
 	keys.Store
 	logins.Store
 	mail.Store
+	proofs.Store
 	tokens.Store
 	users.Store
 
@@ -60,6 +62,10 @@ type Store interface {
 	DeleteEvents(ctx context.Context, retention time.Duration) (int64, error)
 	// DeleteEndedLogins deletes logins that have ended, codes that nobody fetched, and consents of users or to clients that are gone.
 	DeleteEndedLogins(ctx context.Context) (int64, error)
+	// DeleteUsedOnce deletes what was used once and has expired since.
+	DeleteUsedOnce(ctx context.Context) (int64, error)
+	// DeletePushedRequests deletes pushed requests that nobody can come back to.
+	DeletePushedRequests(ctx context.Context) (int64, error)
 	// DeleteExpiredLinks deletes links that have expired.
 	DeleteExpiredLinks(ctx context.Context) (int64, error)
 	// DeleteUnsentMails deletes mails that could not be sent for as long as they are tried to be.

@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
@@ -12,6 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"signet/clients"
+	"signet/proofs"
 )
 
 // accessClaims are the claims of an access token (RFC 9068 section 2.2).
@@ -27,7 +29,43 @@ type accessClaims struct {
 	SessionID string   `json:"sid,omitempty"`
 	Groups    []string `json:"groups,omitempty"` // with the scope groups (RFC 9068 section 2.2.3.1)
 
+	Confirmation *Confirmation `json:"cnf,omitempty"` // of a token that is bound to a key
+
 	jwt.Claims `json:"-"` // never asked: these claims are judged by the database's clock, in Introspect and Revoke
+}
+
+// Confirmation names the key that a token is bound to (RFC 9449 section 6.1).
+type Confirmation struct {
+	JKT string `json:"jkt"`
+}
+
+func confirmation(jkt string) *Confirmation {
+	if jkt == "" {
+		return nil
+	}
+	return &Confirmation{JKT: jkt}
+}
+
+// jkt is the thumbprint of the key that the token is bound to, or empty.
+func (c *accessClaims) jkt() string {
+	if c.Confirmation == nil {
+		return ""
+	}
+	return c.Confirmation.JKT
+}
+
+// The types of access tokens (RFC 6750, RFC 9449 section 5).
+const (
+	Bearer = "Bearer"
+	DPoP   = "DPoP"
+)
+
+// tokenType is the type of the access token.
+func (c *accessClaims) tokenType() string {
+	if c.Confirmation != nil {
+		return DPoP
+	}
+	return Bearer
 }
 
 // complete tells whether the claims are all there, within bounds, and this issuer's. A token is judged further only then:
@@ -101,12 +139,13 @@ func (s *Service) issue(c accessClaims, ttl time.Duration, now, end time.Time) (
 	if err != nil {
 		return Issued{}, err
 	}
-	return Issued{AccessToken: token, ExpiresIn: time.Duration(c.ExpiresAt-c.IssuedAt) * time.Second, Scope: c.Scope}, nil
+	return Issued{AccessToken: token, Type: c.tokenType(), ExpiresIn: time.Duration(c.ExpiresAt-c.IssuedAt) * time.Second, Scope: c.Scope}, nil
 }
 
 // Issued is what a grant was answered with.
 type Issued struct {
 	AccessToken  string
+	Type         string // Bearer or DPoP
 	ExpiresIn    time.Duration
 	Scope        string // of the access token
 	RefreshToken string // empty where none is issued
@@ -118,7 +157,17 @@ type Issued struct {
 
 // ClientToken issues an access token to the client itself (RFC 6749 section 4.4).
 func (s *Service) ClientToken(c *clients.Client, scope clients.Scope, audience []string) (Issued, error) {
+	return s.ClientTokenProven(context.Background(), c, scope, audience, proofs.Key{})
+}
+
+// ClientTokenProven is ClientToken for the holder of a key, to which the token is bound, and whose proof it uses up. It returns
+// proofs.ErrReplayed where that was used before.
+func (s *Service) ClientTokenProven(ctx context.Context, c *clients.Client, scope clients.Scope, audience []string, key proofs.Key) (Issued, error) {
+	if err := s.spend(ctx, key); err != nil {
+		return Issued{}, err
+	}
 	return s.issue(accessClaims{
-		Subject: c.ID, Audience: audience, ID: newClientTokenID(c.Epoch), ClientID: c.ID, Scope: scope.String(),
+		Confirmation: confirmation(key.JKT),
+		Subject:      c.ID, Audience: audience, ID: newClientTokenID(c.Epoch), ClientID: c.ID, Scope: scope.String(),
 	}, s.accessTTL(c), time.Now(), time.Time{})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"signet/clients"
+	"signet/proofs"
 )
 
 // Errors of Authorize, named after those of RFC 6750 section 3.1.
@@ -35,7 +36,13 @@ type Access struct {
 // session, or the client's registration, has to hold the scope and the audience too, and signet:admin needs a user who is an
 // admin now.
 func (s *Service) Authorize(ctx context.Context, token, scope string) (Access, error) {
-	a, audience, h, err := s.identify(ctx, token)
+	return s.AuthorizeProven(ctx, token, scope, proofs.Key{})
+}
+
+// AuthorizeProven is Authorize for the holder of a key, whose proof it uses up. A token that is bound to a key needs that very one, and one
+// that is not bound takes none.
+func (s *Service) AuthorizeProven(ctx context.Context, token, scope string, key proofs.Key) (Access, error) {
+	a, audience, h, err := s.identify(ctx, token, key)
 	switch {
 	case err != nil:
 		return Access{}, err
@@ -52,11 +59,11 @@ func (s *Service) Authorize(ctx context.Context, token, scope string) (Access, e
 // Identify tells whom an active access token speaks for, whatever its scope and audience, or returns ErrInvalidToken or the
 // database's error.
 func (s *Service) Identify(ctx context.Context, token string) (Access, error) {
-	a, _, _, err := s.identify(ctx, token)
+	a, _, _, err := s.identify(ctx, token, proofs.Key{})
 	return a, err
 }
 
-func (s *Service) identify(ctx context.Context, token string) (a Access, audience []string, h Holder, err error) {
+func (s *Service) identify(ctx context.Context, token string, key proofs.Key) (a Access, audience []string, h Holder, err error) {
 	v, ok, err := s.readAccess(ctx, token)
 	if err != nil {
 		return Access{}, nil, Holder{}, err
@@ -67,9 +74,15 @@ func (s *Service) identify(ctx context.Context, token string) (a Access, audienc
 	if err != nil {
 		return Access{}, nil, Holder{}, err
 	}
+	if ok && v.claims.jkt() != key.JKT {
+		return Access{}, nil, Holder{}, ErrInvalidToken
+	}
 	scope, malformed := clients.ParseScope(v.claims.Scope)
 	if !ok || malformed != nil {
 		return Access{}, nil, Holder{}, ErrInvalidToken
+	}
+	if err := s.spend(ctx, key); err != nil {
+		return Access{}, nil, Holder{}, err
 	}
 	return Access{
 		ClientID: v.claims.ClientID, UserID: v.token.UserID, Username: h.Username, Scope: scope, SessionID: v.claims.SessionID,

@@ -11,6 +11,7 @@ import (
 	"signet/audit"
 	"signet/authorizations"
 	"signet/clients"
+	"signet/proofs"
 )
 
 // Redemption is one use of an authorization code, as the store compares it.
@@ -29,6 +30,8 @@ type Redemption struct {
 	Address       string
 	UserAgent     string
 	MaxFailures   int
+	JKT           string  // of the key that the sender has proved to hold; empty: none
+	SessionJKT    *string // of the key that the session's refresh tokens are to be bound to; nil: none
 }
 
 // Refusal is why a code was not redeemed.
@@ -53,11 +56,20 @@ var ErrInvalidCode = fmt.Errorf("the code, its redirect URI or its verifier is n
 //
 // In the normal case it is one statement.
 func (s *Service) RedeemCode(ctx context.Context, c *clients.Client, code, redirectURI, verifier string, scope clients.Scope, audience []string, o audit.Origin) (Issued, error) {
+	return s.RedeemCodeProven(ctx, c, code, redirectURI, verifier, scope, audience, proofs.Key{}, o)
+}
+
+// RedeemCodeProven is RedeemCode for the holder of a key, to which the tokens are bound, and whose proof it uses up. It returns
+// proofs.ErrReplayed where that was used before.
+func (s *Service) RedeemCodeProven(ctx context.Context, c *clients.Client, code, redirectURI, verifier string, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, error) {
 	k, ok := s.codes.ParseCode(code)
 	if !ok {
 		return Issued{}, ErrInvalidCode
 	}
-	r := s.redemption(c, k, o)
+	if err := s.spend(ctx, key); err != nil {
+		return Issued{}, err
+	}
+	r := s.redemption(c, k, key, o)
 	r.RedirectURI, r.Scope, r.Audience = redirectURI, scope, audience
 	if strings.Contains(redirectURI, "\x00") {
 		r.RedirectURI = "none that a database takes for text"
@@ -76,12 +88,15 @@ func (s *Service) RedeemCode(ctx context.Context, c *clients.Client, code, redir
 
 // RedeemDevice exchanges a device code that its user has approved for the first tokens of a session (RFC 8628 section 3.4). Where that
 // cannot be, the poll tells why; it returns ErrInvalidCode for a code that is unknown, used or another client's.
-func (s *Service) RedeemDevice(ctx context.Context, c *clients.Client, code string, o audit.Origin) (Issued, authorizations.Poll, error) {
+func (s *Service) RedeemDevice(ctx context.Context, c *clients.Client, code string, key proofs.Key, o audit.Origin) (Issued, authorizations.Poll, error) {
 	k, ok := s.codes.ParseDeviceCode(code)
 	if !ok {
 		return Issued{}, 0, ErrInvalidCode
 	}
-	r := s.redemption(c, k, o)
+	if err := s.spend(ctx, key); err != nil {
+		return Issued{}, 0, err
+	}
+	r := s.redemption(c, k, key, o)
 	issued, ok, err := s.redeem(ctx, c, k, r, o)
 	if err != nil || ok {
 		return issued, 0, err
@@ -94,10 +109,11 @@ func (s *Service) RedeemDevice(ctx context.Context, c *clients.Client, code stri
 }
 
 // redemption is the use of a code by the client, with nothing beside it.
-func (s *Service) redemption(c *clients.Client, k authorizations.Code, o audit.Origin) Redemption {
+func (s *Service) redemption(c *clients.Client, k authorizations.Code, key proofs.Key, o audit.Origin) Redemption {
 	return Redemption{
 		Session: k.Session, CodeDigest: k.Digest(), ClientID: c.ID, ClientEpoch: c.Epoch, SessionDigest: firstToken(k).digest(),
 		IdleTTL: s.refreshTTL(c), TTL: s.sessionTTL(c), Address: o.Address, UserAgent: shorten(o.UserAgent), MaxFailures: authorizations.MaxCodeFailures,
+		JKT: key.JKT, SessionJKT: refreshKey(c, key.JKT),
 	}
 }
 
@@ -118,7 +134,7 @@ func (s *Service) redeem(ctx context.Context, c *clients.Client, k authorization
 	}
 	created.UserID = g.UserID
 	created.Log(ctx, s.log)
-	if issued, err = s.issueFor(k.Session, c, g.Grant, r.Scope, r.Audience); err != nil {
+	if issued, err = s.issueFor(k.Session, c, g.Grant, r.Scope, r.Audience, r.JKT); err != nil {
 		return Issued{}, false, err
 	}
 	if issued.IDToken, err = s.idToken(ctx, c, g.Grant, issued, g.Nonce); err != nil {

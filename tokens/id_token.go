@@ -13,6 +13,7 @@ import (
 	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
+	"signet/proofs"
 	"signet/users"
 )
 
@@ -107,10 +108,10 @@ func (s *Service) LogoutToken(ctx context.Context, c *clients.Client, userID, lo
 }
 
 // UserInfo returns the claims of the user that an active access token speaks for (Core section 5.3): those of the token's scope, and
-// those that were asked for one by one. It returns ErrInvalidToken, ErrInsufficientScope without the scope openid, or the
+// those that were asked for one by one. The token is presented by the holder of the key, if there is one, whose proof is used up. It returns ErrInvalidToken, ErrInsufficientScope without the scope openid, or the
 // database's error.
-func (s *Service) UserInfo(ctx context.Context, token string) (map[string]any, error) {
-	a, _, h, err := s.identify(ctx, token)
+func (s *Service) UserInfo(ctx context.Context, token string, key proofs.Key) (map[string]any, error) {
+	a, _, h, err := s.identify(ctx, token, key)
 	switch {
 	case err != nil:
 		return nil, err

@@ -27,6 +27,8 @@ type Introspection struct {
 	IssuedAt  int64    `json:"iat,omitempty"` // seconds since 1970
 	ID        string   `json:"jti,omitempty"`
 	SessionID string   `json:"sid,omitempty"`
+
+	Confirmation *Confirmation `json:"cnf,omitempty"`
 }
 
 // Introspect tells the client what the token is at this moment. Its error is the database's; everything that is wrong
@@ -46,7 +48,7 @@ func (s *Service) Introspect(ctx context.Context, c *clients.Client, token strin
 	}
 	return Introspection{
 		Active: true, Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience, ClientID: claims.ClientID,
-		Username: username, Scope: &claims.Scope, TokenType: "Bearer",
+		Username: username, Scope: &claims.Scope, TokenType: claims.tokenType(), Confirmation: claims.Confirmation,
 		ExpiresAt: claims.ExpiresAt, IssuedAt: claims.IssuedAt, ID: claims.ID, SessionID: claims.SessionID,
 	}, nil
 }
@@ -111,6 +113,6 @@ func (s *Service) introspectRefresh(ctx context.Context, c *clients.Client, toke
 	return Introspection{
 		Active: true, Issuer: s.cfg.Issuer, Subject: st.UserID, Audience: st.Audience, ClientID: st.ClientID, Username: st.Username,
 		Scope: &scope, TokenType: "refresh_token", ExpiresAt: end.Unix(), IssuedAt: st.LastUsedAt.Unix(),
-		ID: fmt.Sprintf("%s.%d", t.session, t.sequence), SessionID: t.session.String(),
+		ID: fmt.Sprintf("%s.%d", t.session, t.sequence), SessionID: t.session.String(), Confirmation: confirmation(st.JKT),
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"signet/audit"
 	"signet/clients"
+	"signet/proofs"
 	"signet/users"
 )
 
@@ -31,18 +32,30 @@ const attempts = 4
 // In the normal case it is one statement. A use that the statement refused is judged by the session's state, in the
 // order of decide.
 func (s *Service) Refresh(ctx context.Context, c *clients.Client, token string, scope clients.Scope, audience []string, o audit.Origin) (Issued, Outcome, error) {
+	return s.RefreshProven(ctx, c, token, scope, audience, proofs.Key{}, o)
+}
+
+// RefreshProven is Refresh for the holder of a key, to which the access token is bound, and whose proof it uses up. It returns
+// proofs.ErrReplayed where that was used before. A public client's session that is bound to a key wants that very one.
+//
+// The refresh tokens of a client of FAPI 2.0 are not rotated: they are bound to a client that proves itself, and to rotate them would
+// only lose some (section 5.3.2.1).
+func (s *Service) RefreshProven(ctx context.Context, c *clients.Client, token string, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, Outcome, error) {
 	t, ok := s.codec.parse(token)
 	if !ok {
 		return Issued{}, Rejected, ErrInvalidGrant
 	}
 	next := t.successor()
+	if c.Profile == clients.FAPI2 {
+		next = t
+	}
 	u := Use{
 		Session: t.session, ClientID: c.ID, SecretDigest: t.digest(), From: t.sequence, To: next.sequence,
 		Scope: scope, Audience: audience, IdleTTL: s.refreshTTL(c), Address: o.Address, UserAgent: shorten(o.UserAgent),
-		Repeatable: s.cfg.RetryWindow > 0,
+		Key: key, Repeatable: s.cfg.RetryWindow > 0 || next == t,
 	}
 	succeed := func(g Grant, outcome Outcome) (Issued, Outcome, error) {
-		issued, err := s.issueFor(t.session, c, g, scope, audience)
+		issued, err := s.issueFor(t.session, c, g, scope, audience, key.JKT)
 		if err == nil {
 			issued.IDToken, err = s.idToken(ctx, c, g, issued, "")
 		}
@@ -56,6 +69,9 @@ func (s *Service) Refresh(ctx context.Context, c *clients.Client, token string, 
 		}
 		if ok {
 			return succeed(g, Rotated)
+		}
+		if err := s.spend(ctx, key); err != nil {
+			return Issued{}, Rejected, err
 		}
 		st, known, err := s.store.SessionState(ctx, u, s.cfg.RetryWindow)
 		if err != nil {
@@ -112,6 +128,12 @@ func decide(st State, known bool, u Use) (Outcome, error) {
 	switch {
 	case !known, !st.Genuine, st.ClientID != u.ClientID, !st.Live, !st.Now.Before(st.IdleEnd):
 		return Rejected, ErrInvalidGrant
+	case st.JKT != "" && st.JKT != u.Key.JKT: // nobody but the holder of the key says anything by it
+		return Rejected, ErrInvalidGrant
+	case u.From == u.To && st.Sequence == u.From+1 && st.InWindow: // it was rotated just before the client was made one of FAPI 2.0
+		return Rejected, ErrInvalidGrant
+	case u.From == u.To && st.Sequence == u.From:
+		return unrotated(st, u)
 	case st.Sequence > u.To, st.Sequence == u.To && !st.InWindow:
 		return Reused, nil
 	case !u.Scope.Within(st.Scope):
@@ -122,6 +144,18 @@ func decide(st State, known bool, u Use) (Outcome, error) {
 		return Retried, nil
 	case st.Sequence < u.From:
 		return CaughtUp, nil
+	default:
+		return Rotated, nil
+	}
+}
+
+// unrotated judges a use that is to leave the token as it is.
+func unrotated(st State, u Use) (Outcome, error) {
+	switch {
+	case !u.Scope.Within(st.Scope):
+		return Rejected, ErrInvalidScope
+	case !clients.Scope(u.Audience).Within(st.Audience):
+		return Rejected, ErrInvalidTarget
 	default:
 		return Rotated, nil
 	}

@@ -20,6 +20,7 @@ import (
 	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
+	"signet/proofs"
 	"signet/users"
 )
 
@@ -51,6 +52,7 @@ type NewSession struct {
 	TTL          time.Duration
 	Address      string
 	UserAgent    string
+	JKT          *string // of the key that the refresh tokens are bound to; nil: none
 }
 
 // Use is one use of a refresh token, as the store compares and sets it.
@@ -64,7 +66,8 @@ type Use struct {
 	IdleTTL      time.Duration
 	Address      string
 	UserAgent    string
-	Repeatable   bool // a second try after a lost connection finds a retry window, and so does no harm
+	Key          proofs.Key // that the sender proves to hold; a session that is bound to one needs it
+	Repeatable   bool       // a second try after a lost connection finds a retry window, and so does no harm
 }
 
 // Grant is what a live session holds, and the database's time.
@@ -131,6 +134,7 @@ type State struct {
 	IdleEnd    time.Time
 	Address    string // of the last use
 	UserAgent  string
+	JKT        string // of the key that the refresh tokens are bound to; empty: none
 }
 
 // AccessToken is what the store needs to know of a verified access token.
@@ -171,6 +175,8 @@ type Filter struct {
 // A session is live unless it was revoked, its absolute end has come, or its user or its client is deleted, disabled
 // or in another epoch than when the session began. To be used it must not have been idle for too long, either.
 type Store interface {
+	proofs.Store
+
 	// CreateSession inserts a session at sequence 0, or returns ErrInvalidGrant if its user or client changed meanwhile.
 	CreateSession(ctx context.Context, n NewSession, e audit.Event) (Grant, error)
 	// RedeemCode deletes the code and begins its session if all that r says of it is true, it has not expired, and its user,
@@ -180,7 +186,8 @@ type Store interface {
 	// redeemed before, revokes the session that came of it, with the event, and returns its user.
 	RefuseCode(ctx context.Context, r Redemption, e audit.Event) (why Refusal, userID string, err error)
 	// Rotate moves the session from one sequence number to the next if all that u says of it is true and it can be used.
-	// The event, if any, is written if it did.
+	// The event, if any, is written if it did. Without an event, the proof of a key, if any, is used up by the same statement, and nothing is
+	// rotated if it was used before.
 	Rotate(ctx context.Context, u Use, e *audit.Event) (Grant, bool, error)
 	// SessionState returns what a use that Rotate refused is to be judged by; ok is false for an unknown session. The window does
 	// not run in interruptions, which begin InterruptionLead before their last heartbeat, nor while the heartbeat is stale.
@@ -259,15 +266,24 @@ func (s *Service) Issuer() string { return s.cfg.Issuer }
 // StartSession begins a session of the user on the client, whose password was checked, and issues its first tokens: a
 // refresh token where the client is registered for that grant. It returns ErrInvalidGrant if the user or client changed since.
 func (s *Service) StartSession(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, o audit.Origin) (Issued, error) {
-	return s.start(ctx, c, u, scope, audience, s.refreshTTL(c), s.sessionTTL(c), o)
+	return s.StartSessionProven(ctx, c, u, scope, audience, proofs.Key{}, o)
+}
+
+// StartSessionProven is StartSession for the holder of a key, to which the tokens are bound, and whose proof it uses up. It returns
+// proofs.ErrReplayed where that was used before.
+func (s *Service) StartSessionProven(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, error) {
+	return s.start(ctx, c, u, scope, audience, key, s.refreshTTL(c), s.sessionTTL(c), o)
 }
 
 // StartSessionUntil is StartSession for a session that lives for the ttl, however little it is used.
 func (s *Service) StartSessionUntil(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, ttl time.Duration, o audit.Origin) (Issued, error) {
-	return s.start(ctx, c, u, scope, audience, ttl, ttl, o)
+	return s.start(ctx, c, u, scope, audience, proofs.Key{}, ttl, ttl, o)
 }
 
-func (s *Service) start(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, idle, ttl time.Duration, o audit.Origin) (Issued, error) {
+func (s *Service) start(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, key proofs.Key, idle, ttl time.Duration, o audit.Origin) (Issued, error) {
+	if err := s.spend(ctx, key); err != nil {
+		return Issued{}, err
+	}
 	first := newRefreshToken()
 	e := audit.New(audit.SessionCreated, o)
 	e.ClientID, e.UserID, e.SessionID = c.ID, u.ID, first.session.String()
@@ -275,20 +291,43 @@ func (s *Service) start(ctx context.Context, c *clients.Client, u users.User, sc
 		ID: first.session, ClientID: c.ID, ClientEpoch: c.Epoch, UserID: u.ID, UserEpoch: u.Epoch,
 		Scope: scope, Audience: audience, SecretDigest: first.digest(),
 		IdleTTL: idle, TTL: ttl, Address: o.Address, UserAgent: shorten(o.UserAgent),
+		JKT: refreshKey(c, key.JKT),
 	}, e)
 	if err != nil {
 		return Issued{}, err
 	}
 	e.Log(ctx, s.log)
-	issued, err := s.issueFor(first.session, c, g, nil, nil)
+	issued, err := s.issueFor(first.session, c, g, nil, nil, key.JKT)
 	if err == nil && c.May(clients.RefreshToken) {
 		issued.RefreshToken = s.codec.format(first)
 	}
 	return issued, err
 }
 
-// issueFor signs an access token of a session, narrowed to the scope and audience if they are not nil.
-func (s *Service) issueFor(session uuid.UUID, c *clients.Client, g Grant, scope clients.Scope, audience []string) (Issued, error) {
+// spend uses up the proof of a key, if there is one.
+func (s *Service) spend(ctx context.Context, key proofs.Key) error {
+	if !key.Proven() {
+		return nil
+	}
+	fresh, err := s.store.Spend(ctx, key.Once)
+	if err == nil && !fresh {
+		err = proofs.ErrReplayed
+	}
+	return err
+}
+
+// refreshKey is what the refresh tokens of a session are bound to: those of a public client to the key that began it (RFC 9449 section 5).
+// Those of others are bound to the client, which proves itself.
+func refreshKey(c *clients.Client, jkt string) *string {
+	if jkt == "" || !c.Public() {
+		return nil
+	}
+	return &jkt
+}
+
+// issueFor signs an access token of a session, narrowed to the scope and audience if they are not nil, and bound to the key
+// with the thumbprint, if there is one.
+func (s *Service) issueFor(session uuid.UUID, c *clients.Client, g Grant, scope clients.Scope, audience []string, jkt string) (Issued, error) {
 	if scope == nil {
 		scope = g.Scope
 	}
@@ -297,6 +336,7 @@ func (s *Service) issueFor(session uuid.UUID, c *clients.Client, g Grant, scope 
 	}
 	claims := accessClaims{
 		Subject: g.UserID, Audience: audience, ID: newTokenID(), ClientID: c.ID, Scope: scope.String(), SessionID: session.String(),
+		Confirmation: confirmation(jkt),
 	}
 	if slices.Contains(scope, clients.ScopeGroups) {
 		claims.Groups = g.User.Groups

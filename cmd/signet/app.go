@@ -18,6 +18,7 @@ import (
 	"signet/keys"
 	"signet/logins"
 	"signet/mail"
+	"signet/proofs"
 	"signet/storage"
 	"signet/tokens"
 	"signet/users"
@@ -36,6 +37,8 @@ type app struct {
 	logins         *logins.Service
 	authorizations *authorizations.Service
 	mails          *mail.Service
+	proofs         *proofs.Service
+	caller         *fetch.Client // of what clients name
 }
 
 // newApp wires the services. Postgres is not connected to yet. The tracer may be nil.
@@ -75,6 +78,8 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 		Issuer: cfg.Issuer, Secret: cfg.secret, AccessTTL: time.Duration(cfg.AccessTTL), RefreshTTL: time.Duration(cfg.RefreshTTL),
 		SessionTTL: time.Duration(cfg.SessionTTL), RetryWindow: time.Duration(cfg.RetryWindow),
 	}, log)
+	a.caller = fetch.New(fetch.Policy(cfg.FetchAllow), version)
+	a.proofs = proofs.New(store, proofs.Config{Issuer: cfg.Issuer, Secret: cfg.secret, Getter: a.caller})
 	return a, nil
 }
 

@@ -28,6 +28,8 @@ type cleaned struct {
 	Interruptions int64 `json:"interruptions"`
 	Links         int64 `json:"links"`
 	Clients       int64 `json:"unused_clients"`
+	UsedOnce      int64 `json:"used_once"`
+	Pushed        int64 `json:"pushed_requests"`
 	Mails         int64 `json:"unsent_mails"`
 	Activity      int64 `json:"activity"`
 }
@@ -55,6 +57,8 @@ func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 		{&done.Interruptions, func() (int64, error) { return a.store.DeleteInterruptions(ctx, keepInterruptions) }},
 		{&done.Clients, func() (int64, error) { return a.store.DeleteUnusedClients(ctx) }},
 		{&done.Links, func() (int64, error) { return a.store.DeleteExpiredLinks(ctx) }},
+		{&done.UsedOnce, func() (int64, error) { return a.store.DeleteUsedOnce(ctx) }},
+		{&done.Pushed, func() (int64, error) { return a.store.DeletePushedRequests(ctx) }},
 		{&done.Mails, func() (int64, error) { return a.store.DeleteUnsentMails(ctx) }},
 		{&done.Activity, func() (int64, error) { return a.store.DeleteActivity(ctx, time.Duration(a.cfg.AuditRetention)) }},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -32,6 +33,9 @@ type clientFlags struct {
 	requirePKCE, skipConsent, requireAuthTime, backchannelSession bool
 	backchannelURI, idTokenAlg, maxAge                            string
 	accessTTL, refreshTTL, sessionTTL                             string
+
+	profile, authMethod, jwks, jwksURI, assertionAlg string
+	requirePAR, requireDPoP                          bool
 }
 
 func (f *clientFlags) add(cmd *cobra.Command) {
@@ -62,6 +66,14 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.tosURI, "tos-uri", "", "the `URI` of its terms of service")
 	fl.StringArrayVar(&f.contacts, "contact", nil, "an `address` to ask about it, such as an e-mail address; repeatable")
 
+	fl.StringVar(&f.authMethod, "token-endpoint-auth-method", "", "the `method`: client_secret_basic, client_secret_post, private_key_jwt or none")
+	fl.StringVar(&f.jwks, "jwks", "", "a `file` with its public keys, as a JWK Set; \"\" for none")
+	fl.StringVar(&f.jwksURI, "jwks-uri", "", "the `URI` that they are at, instead")
+	fl.StringVar(&f.assertionAlg, "token-endpoint-auth-signing-alg", "", "the `algorithm` of its assertions: RS256, PS256, ES256 or EdDSA (default any)")
+	fl.BoolVar(&f.requirePAR, "require-pushed-authorization-requests", false, "its login requests have to be pushed to /par")
+	fl.BoolVar(&f.requireDPoP, "dpop-bound-access-tokens", false, "its tokens have to be bound to a key by DPoP")
+	fl.StringVar(&f.profile, "profile", "", "the `profile` that it is held to: fapi2; \"\" for none")
+
 	fl.StringVar(&f.accessTTL, "access-token-ttl", "", "the `life` of its access tokens, such as 5m (default the server's)")
 	fl.StringVar(&f.refreshTTL, "refresh-token-ttl", "", "the idle `life` of its sessions, such as 12h (default the server's)")
 	fl.StringVar(&f.sessionTTL, "session-ttl", "", "the absolute `life` of its sessions, such as 30d (default the server's)")
@@ -71,6 +83,10 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 		{"How it logs users in", []string{
 			"redirect-uri", "post-logout-redirect-uri", "require-pkce", "skip-consent", "default-max-age", "require-auth-time",
 			"id-token-signed-response-alg", "backchannel-logout-uri", "backchannel-logout-session-required", "browser-origin",
+		}},
+		{"How it proves itself", []string{
+			"token-endpoint-auth-method", "jwks", "jwks-uri", "token-endpoint-auth-signing-alg", "require-pushed-authorization-requests",
+			"dpop-bound-access-tokens", "profile",
 		}},
 		{"What users are told of it", []string{"client-uri", "logo-uri", "policy-uri", "tos-uri", "contact"}},
 		{"How long what it gets is good", []string{"access-token-ttl", "refresh-token-ttl", "session-ttl"}},
@@ -168,6 +184,8 @@ func (f *clientFlags) apply(cmd *cobra.Command, c *clients.Client) error {
 		{"application-type", (*string)(&c.ApplicationType), f.applicationType}, {"client-uri", &c.ClientURI, f.clientURI},
 		{"logo-uri", &c.LogoURI, f.logoURI}, {"policy-uri", &c.PolicyURI, f.policyURI}, {"tos-uri", &c.TOSURI, f.tosURI},
 		{"backchannel-logout-uri", &c.BackchannelLogoutURI, f.backchannelURI}, {"id-token-signed-response-alg", (*string)(&c.IDTokenAlg), f.idTokenAlg},
+		{"token-endpoint-auth-method", (*string)(&c.AuthMethod), f.authMethod}, {"jwks-uri", &c.JWKSURI, f.jwksURI},
+		{"token-endpoint-auth-signing-alg", (*string)(&c.AssertionAlg), f.assertionAlg}, {"profile", (*string)(&c.Profile), f.profile},
 	} {
 		if set(flag.name) {
 			*flag.text = flag.value
@@ -180,9 +198,20 @@ func (f *clientFlags) apply(cmd *cobra.Command, c *clients.Client) error {
 	}{
 		{"resource-server", &c.ResourceServer, f.resourceServer}, {"require-pkce", &c.OptionalPKCE, !f.requirePKCE}, {"skip-consent", &c.SkipConsent, f.skipConsent},
 		{"require-auth-time", &c.RequireAuthTime, f.requireAuthTime}, {"backchannel-logout-session-required", &c.BackchannelLogoutSessionRequired, f.backchannelSession},
+		{"require-pushed-authorization-requests", &c.RequirePAR, f.requirePAR}, {"dpop-bound-access-tokens", &c.RequireDPoP, f.requireDPoP},
 	} {
 		if set(flag.name) {
 			*flag.is = flag.value
+		}
+	}
+	if set("jwks") {
+		c.JWKS = nil
+		if f.jwks != "" {
+			keys, err := os.ReadFile(f.jwks)
+			if err != nil {
+				return fmt.Errorf("--jwks: %w", err)
+			}
+			c.JWKS = keys
 		}
 	}
 	if set("public") && f.public != c.Public() {
@@ -246,6 +275,8 @@ func printClient(p printer, c clients.Client) error {
 		[2]string{"policy_uri", c.PolicyURI}, [2]string{"tos_uri", c.TOSURI}, [2]string{"contacts", strings.Join(c.Contacts, ", ")},
 		[2]string{"access_token_ttl", clients.FormatTTL(c.AccessTTL)}, [2]string{"refresh_token_ttl", clients.FormatTTL(c.RefreshTTL)},
 		[2]string{"session_ttl", clients.FormatTTL(c.SessionTTL)},
+		[2]string{"profile", string(c.Profile)}, [2]string{"jwks", string(c.JWKS)}, [2]string{"jwks_uri", c.JWKSURI},
+		[2]string{"assertion_alg", string(c.AssertionAlg)}, [2]string{"pushed_requests", yes(c.RequirePAR, "required")}, [2]string{"dpop", yes(c.RequireDPoP, "required")},
 		[2]string{"resource_server", yes(c.ResourceServer, "yes")}, [2]string{"disabled", yes(c.Disabled, "yes")},
 		[2]string{"registered", stamp(c.CreatedAt)})
 	if err == nil && c.Secret != "" && !p.json {

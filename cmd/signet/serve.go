@@ -21,7 +21,6 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.37.0"
 
 	"signet/activity"
-	"signet/fetch"
 	"signet/keys"
 	"signet/server"
 	"signet/server/oauth"
@@ -60,6 +59,8 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		return err
 	}
 	defer a.store.Close()
+	defer a.caller.Close()
+	defer a.caller.Close()
 	counter := activity.NewCounter(a.store, log)
 	look, err := pages.New(pages.Config{Issuer: cfg.Issuer, BrandName: cfg.BrandName, BrandLogo: cfg.BrandLogo, BrandColor: cfg.BrandColor,
 		Mail: a.mails.Enabled(), SignUp: a.users.SignUp() != users.SignUpOff,
@@ -71,7 +72,7 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins, CookieDomain: cfg.CookieDomain,
 		Pages: look, DrainDelay: time.Duration(cfg.DrainDelay), Activity: counter,
 	}, a.store, oauth.Services{
-		Clients: a.clients, Users: a.users, Tokens: a.tokens, Keys: a.keys, Logins: a.logins, Authorizations: a.authorizations, Mails: a.mails,
+		Clients: a.clients, Users: a.users, Tokens: a.tokens, Keys: a.keys, Logins: a.logins, Authorizations: a.authorizations, Mails: a.mails, Proofs: a.proofs,
 	}, log)
 	listeners, err := server.Listen(ctx, cfg.Listen, cfg.ManagementListen, cfg.TLSCert, cfg.TLSKey)
 	if err != nil {
@@ -132,9 +133,7 @@ func (a *app) reseal(ctx context.Context) {
 
 // tellOfLogouts tells clients of the ends of logins until ctx ends.
 func (a *app) tellOfLogouts(ctx context.Context) {
-	caller := fetch.New(fetch.Policy(a.cfg.FetchAllow), version)
-	defer caller.Close()
-	a.tokens.TellOfLogouts(ctx, a.clients, caller)
+	a.tokens.TellOfLogouts(ctx, a.clients, a.caller)
 }
 
 // boot makes the database ready and loads the signing keys, for as long as that takes. It returns false if the server was

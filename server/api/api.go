@@ -11,6 +11,7 @@ import (
 	"signet/keys"
 	"signet/logins"
 	"signet/mail"
+	"signet/proofs"
 	"signet/server/oauth"
 	"signet/tokens"
 	"signet/users"
@@ -23,6 +24,7 @@ type Server struct {
 	tokens  *tokens.Service
 	keys    *keys.Service
 	mails   *mail.Service
+	proofs  *proofs.Service
 	audit   audit.Store
 
 	logins         *logins.Service
@@ -35,7 +37,7 @@ type Server struct {
 func New(d oauth.Services, a audit.Store, loginFailed func(error)) *Server {
 	return &Server{
 		clients: d.Clients, users: d.Users, tokens: d.Tokens, keys: d.Keys, mails: d.Mails, logins: d.Logins, authorizations: d.Authorizations,
-		audit: a, loginFailed: loginFailed,
+		proofs: d.Proofs, audit: a, loginFailed: loginFailed,
 	}
 }
 

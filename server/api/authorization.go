@@ -8,6 +8,7 @@ import (
 
 	"signet/audit"
 	"signet/clients"
+	"signet/proofs"
 	"signet/server/oauth"
 	"signet/server/request"
 	"signet/tokens"
@@ -23,17 +24,17 @@ type call struct {
 
 // admit authorizes a call of the admin API.
 func (s *Server) admit(c *gin.Context) (*call, error) {
-	token, err := bearer(c.Request)
+	token, byProof, err := presented(c.Request)
 	if err != nil {
 		return nil, err
 	}
-	return s.authorize(c, token, clients.ScopeAdmin)
+	return s.authorize(c, token, byProof, clients.ScopeAdmin)
 }
 
 // admitUser authorizes a call of the account API, by header or by cookie. A browser sends its cookies whoever makes it call:
 // what changes something, and what a script of another origin would read, has to come from an origin of the client.
 func (s *Server) admitUser(c *gin.Context) (*call, error) {
-	token, err := bearer(c.Request)
+	token, byProof, err := presented(c.Request)
 	cookie, cookieErr := c.Request.Cookie(oauth.AccessCookie)
 	byCookie := len(c.Request.Header.Values("Authorization")) == 0 && cookieErr == nil
 	if byCookie {
@@ -42,7 +43,7 @@ func (s *Server) admitUser(c *gin.Context) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := s.authorize(c, token, clients.ScopeAccount)
+	in, err := s.authorize(c, token, byProof, clients.ScopeAccount)
 	if err != nil {
 		return nil, err
 	}
@@ -62,11 +63,18 @@ func (s *Server) admitUser(c *gin.Context) (*call, error) {
 }
 
 // authorize tells whom the token speaks for.
-func (s *Server) authorize(c *gin.Context, token, scope string) (*call, error) {
+func (s *Server) authorize(c *gin.Context, token string, byProof bool, scope string) (*call, error) {
 	ctx := c.Request.Context()
-	access, err := s.tokens.Authorize(ctx, token, scope)
+	var key proofs.Key
+	if byProof {
+		var err error
+		if key, err = oauth.Holder(s.proofs, c.Writer, c.Request, token); err != nil {
+			return nil, err
+		}
+	}
+	access, err := s.tokens.AuthorizeProven(ctx, token, scope, key)
 	if err != nil {
-		return nil, denied(err, scope)
+		return nil, denied(oauth.AtResource(err), scope)
 	}
 	info := request.From(ctx)
 	info.ClientID, info.UserID, info.SessionID = access.ClientID, access.UserID, access.SessionID
@@ -77,21 +85,22 @@ func (s *Server) authorize(c *gin.Context, token, scope string) (*call, error) {
 	return &call{Context: c, access: access, origin: origin}, nil
 }
 
-// bearer returns the token in the Authorization header (RFC 6750 section 2.1).
-func bearer(r *http.Request) (string, error) {
+// presented returns the token in the Authorization header (RFC 6750 section 2.1), and whether its scheme is DPoP (RFC 9449 section 7.1).
+func presented(r *http.Request) (token string, byProof bool, err error) {
 	switch values := r.Header.Values("Authorization"); len(values) {
 	case 0:
-		return "", &oauth.Error{ // without an error code: nothing was tried (RFC 6750 section 3.1)
+		return "", false, &oauth.Error{ // without an error code: nothing was tried (RFC 6750 section 3.1)
 			Status: http.StatusUnauthorized, Code: "invalid_token", Description: "an access token is needed, in the header Authorization: Bearer",
-			Challenge: `Bearer realm="signet"`,
+			Challenge: `Bearer realm="signet"`, OrByProof: true,
 		}
 	case 1:
 		scheme, token, found := strings.Cut(values[0], " ")
-		if !found || !strings.EqualFold(scheme, "Bearer") || token == "" {
-			return "", denied(tokens.ErrInvalidToken, "")
+		byProof = strings.EqualFold(scheme, tokens.DPoP)
+		if !found || !byProof && !strings.EqualFold(scheme, tokens.Bearer) || token == "" {
+			return "", false, denied(tokens.ErrInvalidToken, "")
 		}
-		return token, nil
+		return token, byProof, nil
 	default:
-		return "", badRequest("more than one Authorization header")
+		return "", false, badRequest("more than one Authorization header")
 	}
 }

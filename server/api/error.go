@@ -21,7 +21,7 @@ func denied(err error, scope string) error {
 		description := "the access token is unknown, expired or revoked, or its audience is not this server"
 		return &oauth.Error{
 			Status: http.StatusUnauthorized, Code: "invalid_token", Description: description,
-			Challenge: `Bearer error="invalid_token", error_description="` + description + `"`,
+			Challenge: `Bearer error="invalid_token", error_description="` + description + `"`, OrByProof: true,
 		}
 	case errors.Is(err, tokens.ErrInsufficientScope):
 		return insufficient(scope)

@@ -405,8 +405,8 @@ func (s *Console) rotateSecret(v *visit) error {
 	overlap, known := overlaps[v.form("overlap")]
 	problem := ""
 	switch {
-	case c.Public():
-		problem = "This client is public, and has no secret."
+	case !c.HasSecret():
+		problem = "This client is public, or proves itself by keys, and has no secret."
 	case !known:
 		problem = "Choose for how long the old secret stays good."
 	case v.form("version") != strconv.FormatInt(c.Version, 10): // such as this very form, sent again

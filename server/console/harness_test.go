@@ -25,6 +25,7 @@ import (
 	"signet/keys"
 	"signet/logins"
 	"signet/mail"
+	"signet/proofs"
 	"signet/server"
 	"signet/server/oauth"
 	"signet/server/pages"
@@ -116,6 +117,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *site {
 	all := server.New(server.Config{Activity: s.counter, Pages: look}, store, oauth.Services{
 		Clients: s.clients, Users: s.users, Tokens: s.tokens, Keys: s.keys, Authorizations: codes,
 		Mails:  mail.New(store, s.users, mail.Config{Issuer: set.issuer, Brand: "Example", Sender: set.mailer}, log),
+		Proofs: proofs.New(store, proofs.Config{Issuer: set.issuer, Secret: secret}),
 		Logins: logins.New(store, logins.Config{Secret: secret, StayTTL: 30 * 24 * time.Hour}, log),
 	}, log)
 	srv.Config.Handler, s.management = all.Public(), all.Management()

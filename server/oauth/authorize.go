@@ -16,6 +16,7 @@ import (
 	"signet/authorizations"
 	"signet/clients"
 	"signet/logins"
+	"signet/proofs"
 	"signet/server/pages"
 	"signet/server/request"
 )
@@ -27,7 +28,7 @@ var maxParameter = map[string]int{
 	"client_id": 255, "redirect_uri": 2 << 10, "response_type": 255, "response_mode": 255, "state": 2 << 10, "scope": 4 << 10,
 	"nonce": 1 << 10, "code_challenge": 255, "code_challenge_method": 255, "prompt": 255, "max_age": 16, "login_hint": 1 << 10,
 	"id_token_hint": 16 << 10, "ui_locales": 1 << 10, "claims_locales": 1 << 10, "acr_values": 1 << 10, "display": 255,
-	"claims": 16 << 10, "resource": 2 << 10, "request": 64 << 10, "request_uri": 2 << 10, "registration": 16 << 10,
+	"claims": 16 << 10, "resource": 2 << 10, "dpop_jkt": 255, "request": 64 << 10, "request_uri": 2 << 10, "registration": 16 << 10,
 }
 
 // maxResources bounds how many resources a request names.
@@ -44,9 +45,21 @@ func (s *Server) authorize(c *gin.Context) {
 		s.refusePage(c, nil, err)
 		return
 	}
+	if authorizations.IsPushed(value(form, "request_uri")) && s.comesAgain(c, authorizePath, form) {
+		return
+	}
+	form, pushed, err := s.takeUp(c, form)
+	if err != nil {
+		s.refusePage(c, nil, err)
+		return
+	}
 	client, target, err := s.target(ctx, form)
 	if err != nil {
 		s.refusePage(c, locales(form), err)
+		return
+	}
+	if pushed == nil && client.NeedsPAR() {
+		s.answerError(c, target, errNotPushed)
 		return
 	}
 	info := request.From(ctx)
@@ -56,9 +69,10 @@ func (s *Server) authorize(c *gin.Context) {
 		s.refuseUnseen(c, client, target, form, err)
 		return
 	}
-	if s.comesAgain(c, authorizePath, form) {
+	if pushed == nil && s.comesAgain(c, authorizePath, form) {
 		return
 	}
+	req.Pushed = pushed
 	s.proceed(c, client, req, standing{})
 }
 
@@ -221,6 +235,9 @@ func (s *Server) readRequest(ctx context.Context, form url.Values, client *clien
 		return nil, err
 	}
 	r.Scope, r.Audience = call.scope, call.audience
+	if r.JKT = get("dpop_jkt"); r.JKT != "" && !proofs.ValidThumbprint(r.JKT) {
+		return nil, invalidRequest("the dpop_jkt has to be the base64url of a SHA-256 thumbprint: 43 characters, without padding")
+	}
 	if err := readChallenge(r, client, get("code_challenge"), get("code_challenge_method")); err != nil {
 		return nil, err
 	}
@@ -381,6 +398,7 @@ var (
 	errAccountRequired = badRequest("account_selection_required", "the user has to choose an account")
 	errAccessDenied    = badRequest("access_denied", "the user did not allow it")
 	errNotForCodes     = badRequest("unauthorized_client", "the client is not registered for the grant authorization_code")
+	errNotPushed       = invalidRequest("this client has to push its requests to /par first")
 	errUnmetClass      = badRequest("unmet_authentication_requirements", "the user has not logged in by one of the ways that the claim acr is asked to tell of")
 )
 

@@ -25,11 +25,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, secret, err := credentials(r.Header.Values("Authorization"), form)
-	if err != nil {
-		return nil, err
-	}
-	client, err := s.clients.Authenticate(r.Context(), id, secret)
+	client, err := s.authenticateClient(r, form)
 	if err != nil {
 		return nil, err
 	}
@@ -38,12 +34,21 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 	return &call{client: client, form: form, info: info}, nil
 }
 
+// authenticateClient finds out who calls, by what the client is registered to prove itself with.
+func (s *Server) authenticateClient(r *http.Request, form url.Values) (*clients.Client, error) {
+	if form.Has("client_assertion") || form.Has("client_assertion_type") {
+		return s.assertClient(r, form)
+	}
+	id, secret, err := credentials(r.Header.Values("Authorization"), form)
+	if err != nil {
+		return nil, err
+	}
+	return s.clients.Authenticate(r.Context(), id, secret)
+}
+
 // credentials finds what the client proves itself with: one of client_secret_basic, client_secret_post and none
 // (RFC 6749 section 2.3.1).
 func credentials(authorization []string, form url.Values) (id, secret string, err error) {
-	if form.Has("client_assertion") || form.Has("client_assertion_type") {
-		return "", "", invalidClient("client assertions are not supported; use client_secret_basic or client_secret_post")
-	}
 	switch len(authorization) {
 	case 0:
 		if id = form.Get("client_id"); id == "" {

@@ -24,6 +24,7 @@ type Error struct {
 	Description string // for the caller's developer; no detail of this server, and none of the characters " and \
 	RetryAfter  time.Duration
 	Challenge   string // the WWW-Authenticate of a 401 or 403; empty: HTTP Basic for a 401
+	OrByProof   bool   // the scheme DPoP would do as well (RFC 9449 section 7.2)
 	Cause       error  // for the log
 }
 
@@ -49,6 +50,9 @@ const retryAfter = 2 * time.Second
 func explain(err error) *Error {
 	var answer *Error
 	var throttled *users.ThrottledError
+	if e := explainProof(err); e != nil && !errors.As(err, &answer) {
+		return e
+	}
 	switch {
 	case errors.As(err, &answer):
 		return answer
@@ -64,7 +68,7 @@ func explain(err error) *Error {
 			Description: "too many failed logins; try again later", RetryAfter: throttled.RetryAfter,
 		}
 	case errors.Is(err, tokens.ErrInvalidCode):
-		return badRequest("invalid_grant", "the code is unknown, expired or used, or was issued to another client, or with another redirect_uri or code_challenge")
+		return badRequest("invalid_grant", "the code is unknown, expired or used, or was issued to another client, or with another redirect_uri, code_challenge or DPoP key")
 	case errors.Is(err, tokens.ErrInvalidGrant):
 		return badRequest("invalid_grant", "the refresh token is unknown, expired, used or revoked, or belongs to another client")
 	case errors.Is(err, tokens.ErrInvalidScope):
@@ -87,6 +91,9 @@ func (e *Error) header() http.Header {
 	switch {
 	case e.Challenge != "":
 		h.Set("WWW-Authenticate", e.Challenge)
+		if e.OrByProof {
+			h.Add("WWW-Authenticate", "DPoP "+proofAlgs)
+		}
 	case e.Status == http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Basic realm="signet"`)
 	}

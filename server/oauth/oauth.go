@@ -17,6 +17,7 @@ import (
 	"signet/keys"
 	"signet/logins"
 	"signet/mail"
+	"signet/proofs"
 	"signet/server/pages"
 	"signet/tokens"
 	"signet/users"
@@ -36,6 +37,7 @@ type Server struct {
 	logins         *logins.Service
 	authorizations *authorizations.Service
 	mails          *mail.Service
+	proofs         *proofs.Service
 
 	base          string // the path of the issuer
 	cookieDomain  string
@@ -51,13 +53,14 @@ type Services struct {
 	Logins         *logins.Service
 	Authorizations *authorizations.Service
 	Mails          *mail.Service
+	Proofs         *proofs.Service
 }
 
 // New returns a server on the domain's services that registers its metrics, and tells the counter, which may be nil, what happens.
 // The cookie domain, which may be empty, is that of the cookie with the access token.
 func New(d Services, p *pages.Pages, reg prometheus.Registerer, counter *activity.Counter, cookieDomain string) *Server {
 	s := &Server{
-		clients: d.Clients, users: d.Users, tokens: d.Tokens, keys: d.Keys, logins: d.Logins, authorizations: d.Authorizations, mails: d.Mails,
+		clients: d.Clients, users: d.Users, tokens: d.Tokens, keys: d.Keys, logins: d.Logins, authorizations: d.Authorizations, mails: d.Mails, proofs: d.Proofs,
 		pages: p, metrics: newMetrics(reg, counter), metadata: metadata(d.Tokens.Issuer(), p.Languages(), d.Clients),
 		cookieDomain: cookieDomain, secureCookies: strings.HasPrefix(d.Tokens.Issuer(), "https:"),
 	}
@@ -79,6 +82,7 @@ func (s *Server) Routes(r gin.IRouter) {
 	r.POST("/introspect", s.introspect)
 	r.POST("/revoke", s.revoke)
 	r.POST(deviceAuthorizationPath, s.deviceAuthorization)
+	r.POST(parPath, s.push)
 	r.GET("/userinfo", s.userinfo)
 	r.POST("/userinfo", s.userinfo)
 	s.registerRoutes(r)
@@ -117,7 +121,7 @@ func metadata(issuer string, languages []string, c *clients.Service) []byte {
 	if c.Registration() != clients.RegistrationOff {
 		registration = issuer + registerPath
 	}
-	secret := []clients.AuthMethod{clients.SecretBasic, clients.SecretPost}
+	proving := []clients.AuthMethod{clients.SecretBasic, clients.SecretPost, clients.PrivateKeyJWT}
 	claims := append([]string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid"}, users.StandardClaims...)
 	body, err := json.Marshal(struct {
 		Issuer                string                        `json:"issuer"`
@@ -151,6 +155,13 @@ func metadata(issuer string, languages []string, c *clients.Service) []byte {
 		UILocales             []string                      `json:"ui_locales_supported"`
 		BackchannelLogout     bool                          `json:"backchannel_logout_supported"`
 		BackchannelSession    bool                          `json:"backchannel_logout_session_supported"`
+		TokenAuthAlgs         []clients.AssertionAlg        `json:"token_endpoint_auth_signing_alg_values_supported"`
+		RevocationAuthAlgs    []clients.AssertionAlg        `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+		IntrospectionAuthAlgs []clients.AssertionAlg        `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+		IntrospectionAlgs     []keys.Algorithm              `json:"introspection_signing_alg_values_supported"`
+		PAREndpoint           string                        `json:"pushed_authorization_request_endpoint"`
+		RequirePAR            bool                          `json:"require_pushed_authorization_requests"`
+		ProofAlgs             []string                      `json:"dpop_signing_alg_values_supported"`
 	}{
 		Issuer: issuer, AuthorizationEndpoint: issuer + authorizePath, TokenEndpoint: issuer + "/token",
 		UserInfoEndpoint: issuer + "/userinfo", EndSessionEndpoint: issuer + logoutPath, JWKSURI: issuer + "/.well-known/jwks.json",
@@ -158,9 +169,11 @@ func metadata(issuer string, languages []string, c *clients.Service) []byte {
 		ResponseTypes:   []string{"code"}, ResponseModes: authorizations.ResponseModes, GrantTypes: clients.Grants,
 		SubjectTypes: []string{"public"}, IDTokenAlgs: []keys.Algorithm{keys.RS256, keys.ES256, keys.PS256, keys.EdDSA},
 		DeviceEndpoint: issuer + deviceAuthorizationPath, RegistrationEndpoint: registration, TokenAuth: clients.AuthMethods, RevocationEndpoint: issuer + "/revoke", RevocationAuth: clients.AuthMethods,
-		IntrospectionEndpoint: issuer + "/introspect", IntrospectionAuth: secret,
+		IntrospectionEndpoint: issuer + "/introspect", IntrospectionAuth: proving,
 		ChallengeMethods: []string{"S256"}, IssParameter: true, Claims: claims, ClaimTypes: []string{"normal"}, ClaimsParameter: true,
 		Prompts: authorizations.Prompts, ACRs: logins.Classes, UILocales: languages, BackchannelLogout: true, BackchannelSession: true,
+		TokenAuthAlgs: clients.AssertionAlgs, RevocationAuthAlgs: clients.AssertionAlgs, IntrospectionAuthAlgs: clients.AssertionAlgs,
+		IntrospectionAlgs: []keys.Algorithm{keys.RS256}, PAREndpoint: issuer + parPath, ProofAlgs: names(proofs.ProofAlgorithms),
 	})
 	if err != nil {
 		panic(err) // only for types that JSON does not know
@@ -175,7 +188,7 @@ func (s *Server) introspect(c *gin.Context) {
 	switch {
 	case err != nil:
 	case call.client.Public():
-		err = invalidClient("introspection is for clients with a secret")
+		err = invalidClient("introspection is for clients that prove themselves, by a secret or a key")
 	case !call.form.Has("token"):
 		err = invalidRequest("the parameter token is missing")
 	}
@@ -186,6 +199,10 @@ func (s *Server) introspect(c *gin.Context) {
 	answer, err := s.tokens.Introspect(ctx, call.client, call.form.Get("token"))
 	if err != nil {
 		Fail(ctx, c.Writer, err)
+		return
+	}
+	if asksForJWT(c.Request.Header.Values("Accept")) {
+		s.introspectSigned(c, call.client, answer)
 		return
 	}
 	writeJSON(c.Writer, http.StatusOK, answer)

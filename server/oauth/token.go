@@ -15,6 +15,7 @@ import (
 	"github.com/go-oauth2/oauth2/v4/server"
 
 	"signet/clients"
+	"signet/proofs"
 	"signet/tokens"
 	"signet/users"
 )
@@ -24,6 +25,7 @@ type tokenCall struct {
 	*call
 	scope    clients.Scope // nil: the request names none
 	audience []string      // likewise
+	key      proofs.Key    // that the sender proved to hold
 	user     users.User    // of the password grant, once the password was checked
 }
 
@@ -43,6 +45,10 @@ func (s *Server) token(c *gin.Context) {
 		return
 	}
 	t := &tokenCall{call: call}
+	if t.key, err = s.senderKey(c.Writer, c.Request, call.client); err != nil {
+		Fail(ctx, c.Writer, err)
+		return
+	}
 	if err := t.check(s.tokens.Issuer()); err != nil {
 		Fail(ctx, c.Writer, err)
 		return
@@ -76,6 +82,9 @@ func (s *Server) newGrants() *server.Server {
 	grants.PasswordAuthorizationHandler = s.checkPassword
 	grants.ExtensionFieldsHandler = func(ti oauth2.TokenInfo) map[string]any {
 		fields := map[string]any{"scope": ti.GetScope()} // the library leaves out an empty one
+		if issued, ok := ti.(*issuedTokens); ok {
+			fields[tokenTypeField] = issued.tokenType
+		}
 		if issued, ok := ti.(*issuedTokens); ok && issued.idToken != "" {
 			fields["id_token"] = issued.idToken
 		}
@@ -89,6 +98,10 @@ func (s *Server) newGrants() *server.Server {
 		for name, values := range header {
 			w.Header()[name] = values
 		}
+		if tokenType, ok := data[tokenTypeField]; ok {
+			data["token_type"] = tokenType
+			delete(data, tokenTypeField)
+		}
 		code := http.StatusOK
 		if len(status) > 0 {
 			code = status[0]
@@ -98,6 +111,9 @@ func (s *Server) newGrants() *server.Server {
 	}
 	return grants
 }
+
+// tokenTypeField is where the type of the token travels through the library, which knows only one.
+const tokenTypeField = "signet token_type" //nolint:gosec // a name
 
 // check refuses what is wrong with the call before a password is tried or a token is looked at.
 func (t *tokenCall) check(issuer string) error {
@@ -111,6 +127,9 @@ func (t *tokenCall) check(issuer string) error {
 	t.info.GrantType = string(grant)
 	if !t.client.May(grant) {
 		return badRequest("unauthorized_client", "the client is not registered for this grant")
+	}
+	if t.client.NeedsDPoP() && !t.key.Proven() {
+		return badRequest("invalid_dpop_proof", "this client's tokens are bound to a key: the request needs a proof in the header DPoP")
 	}
 	for _, name := range map[clients.Grant][]string{
 		clients.Password:     {"username", "password"},
@@ -217,7 +236,7 @@ func (s *Server) authenticate(ctx context.Context, call *tokenCall, username, pa
 func (s *Server) startSession(ctx context.Context, call *tokenCall) (tokens.Issued, error) {
 	origin := call.origin()
 	origin.Actor = call.user.ID
-	issued, err := s.tokens.StartSession(ctx, call.client, call.user, call.scope, call.audience, origin)
+	issued, err := s.tokens.StartSessionProven(ctx, call.client, call.user, call.scope, call.audience, call.key, origin)
 	if errors.Is(err, tokens.ErrInvalidGrant) { // client or user changed since they were authenticated
 		if err = s.clients.Recheck(ctx, call.client); err == nil {
 			err = users.ErrBadCredentials
@@ -249,7 +268,7 @@ type manager struct {
 type issuedTokens struct {
 	models.Token
 
-	idToken string
+	idToken, tokenType string
 }
 
 // GenerateAccessToken issues the tokens of the authorization_code, the password and the client_credentials grant.
@@ -260,11 +279,11 @@ func (m *manager) GenerateAccessToken(ctx context.Context, grant oauth2.GrantTyp
 	switch grant {
 	case oauth2.AuthorizationCode:
 		form := call.form
-		issued, err = m.tokens.RedeemCode(ctx, call.client, form.Get("code"), form.Get("redirect_uri"), form.Get("code_verifier"), call.scope, call.audience, call.origin())
+		issued, err = m.tokens.RedeemCodeProven(ctx, call.client, form.Get("code"), form.Get("redirect_uri"), form.Get("code_verifier"), call.scope, call.audience, call.key, call.origin())
 	case oauth2.PasswordCredentials:
 		issued, err = m.startSession(ctx, call)
 	case oauth2.ClientCredentials:
-		issued, err = m.tokens.ClientToken(call.client, call.scope, call.audience)
+		issued, err = m.tokens.ClientTokenProven(ctx, call.client, call.scope, call.audience, call.key)
 	default:
 		err = errUnused
 	}
@@ -276,7 +295,7 @@ func (m *manager) RefreshAccessToken(ctx context.Context, tgr *oauth2.TokenGener
 	call := tokenCallOf(ctx)
 	origin := call.origin()
 	origin.Actor = call.client.ID
-	issued, outcome, err := m.tokens.Refresh(ctx, call.client, tgr.Refresh, call.scope, call.audience, origin)
+	issued, outcome, err := m.tokens.RefreshProven(ctx, call.client, tgr.Refresh, call.scope, call.audience, call.key, origin)
 	m.metrics.refreshed(outcome)
 	call.info.Outcome = string(outcome)
 	return m.answer(call, issued, err)
@@ -292,7 +311,7 @@ func (m *manager) answer(call *tokenCall, issued tokens.Issued, err error) (oaut
 	call.info.SessionID = issued.SessionID
 	return &issuedTokens{models.Token{
 		Access: issued.AccessToken, AccessExpiresIn: issued.ExpiresIn, Scope: issued.Scope, Refresh: issued.RefreshToken,
-	}, issued.IDToken}, nil
+	}, issued.IDToken, issued.Type}, nil
 }
 
 // errUnused answers those calls that the library makes only for grants and endpoints that Signet does not serve, and for

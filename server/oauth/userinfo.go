@@ -9,21 +9,27 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"signet/clients"
+	"signet/proofs"
 	"signet/tokens"
 )
 
 // userinfo answers GET and POST /userinfo (OpenID Connect Core section 5.3).
 func (s *Server) userinfo(c *gin.Context) {
 	ctx := c.Request.Context()
-	token, err := bearer(c)
+	token, byProof, err := presented(c)
+	var key proofs.Key
+	if err == nil && byProof {
+		key, err = Holder(s.proofs, c.Writer, c.Request, token)
+	}
 	var claims map[string]any
 	if err == nil {
-		claims, err = s.tokens.UserInfo(ctx, token)
+		claims, err = s.tokens.UserInfo(ctx, token, key)
+		err = AtResource(err)
 	}
 	switch {
 	case errors.Is(err, tokens.ErrInvalidToken):
 		err = &Error{
-			Status: http.StatusUnauthorized, Code: "invalid_token", Challenge: `Bearer realm="signet", error="invalid_token"`,
+			Status: http.StatusUnauthorized, Code: "invalid_token", Challenge: `Bearer realm="signet", error="invalid_token"`, OrByProof: true,
 			Description: "the access token is unknown, expired or revoked",
 		}
 	case errors.Is(err, tokens.ErrInsufficientScope):
@@ -39,35 +45,37 @@ func (s *Server) userinfo(c *gin.Context) {
 	writeJSON(c.Writer, http.StatusOK, claims)
 }
 
-// bearer returns the access token of a request: from the header, or from the form of a POST (RFC 6750 section 2), never from the query.
-func bearer(c *gin.Context) (string, error) {
+// presented returns the access token of a request: from the header, or from the form of a POST (RFC 6750 section 2), never from the query.
+// ByProof tells whether its scheme is DPoP (RFC 9449 section 7.1).
+func presented(c *gin.Context) (token string, byProof bool, err error) {
 	if c.Request.URL.Query().Has("access_token") {
-		return "", invalidRequest("an access token is taken from the header or the body, never from the query string")
+		return "", false, invalidRequest("an access token is taken from the header or the body, never from the query string")
 	}
 	headers := c.Request.Header.Values("Authorization")
 	inBody := ""
 	if mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type")); err == nil && mediaType == "application/x-www-form-urlencoded" && c.Request.Method == http.MethodPost {
 		body, err := ReadBody(c.Writer, c.Request)
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
 		form, err := parseForm(string(body))
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
 		inBody = form.Get("access_token")
 	}
 	switch {
 	case len(headers) > 1, len(headers) == 1 && inBody != "":
-		return "", invalidRequest("more than one access token is sent")
+		return "", false, invalidRequest("more than one access token is sent")
 	case inBody != "":
-		return inBody, nil
+		return inBody, false, nil
 	case len(headers) == 1:
-		if scheme, token, ok := strings.Cut(headers[0], " "); ok && strings.EqualFold(scheme, "Bearer") {
-			return strings.TrimSpace(token), nil
+		scheme, token, ok := strings.Cut(headers[0], " ")
+		if byProof = strings.EqualFold(scheme, tokens.DPoP); ok && (byProof || strings.EqualFold(scheme, tokens.Bearer)) {
+			return strings.TrimSpace(token), byProof, nil
 		}
 	}
-	return "", &Error{
-		Status: http.StatusUnauthorized, Code: "invalid_token", Challenge: `Bearer realm="signet"`, Description: "an access token is wanted in the Authorization header",
+	return "", false, &Error{
+		Status: http.StatusUnauthorized, Code: "invalid_token", Challenge: `Bearer realm="signet"`, OrByProof: true, Description: "an access token is wanted in the Authorization header",
 	}
 }

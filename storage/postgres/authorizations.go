@@ -35,13 +35,18 @@ func (s *Store) Visitor(ctx context.Context, r logins.Ref, p authorizations.Part
 
 // createCode takes a share of the login, which its end waits for. What was allowed before is added to, unless it was allowed to
 // another client of that id.
-const createCode = `WITH login AS (
+const createCode = `WITH pushed AS (
+		SELECT FROM pushed_requests WHERE digest = @pushed::bytea AND client_id = @client FOR UPDATE -- whoever is second finds it gone
+	), login AS (
 		SELECT l.id, l.user_id, l.user_epoch FROM logins l, users u, clients c
 		WHERE l.id = @login AND l.auth_time = @auth_time AND ` + liveLogin + `
 			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
+			AND (@pushed::bytea IS NULL OR EXISTS (SELECT FROM pushed)
+				OR EXISTS (SELECT FROM authorization_codes k WHERE k.session_id = @session)) -- a repetition after a lost answer
 			AND (@unasked OR @confirmed OR EXISTS (SELECT FROM consents k WHERE ` + allowedBy + `
 				AND k.scope @> @scope::text[] AND k.audience @> @audience::text[]))
 		FOR SHARE OF l
+	), used AS (DELETE FROM pushed_requests WHERE digest = @pushed::bytea AND EXISTS (SELECT FROM login)
 	), consent AS (
 		INSERT INTO consents AS k (user_id, client_id, client_epoch, redirects, scope, audience)
 		SELECT user_id, @client, @client_epoch, @redirects, @scope, @audience FROM login WHERE @remember
@@ -52,9 +57,9 @@ const createCode = `WITH login AS (
 				THEN ARRAY(SELECT DISTINCT unnest(k.audience || excluded.audience)) ELSE excluded.audience END
 	), event AS (` + insertEvent + ` FROM login WHERE @confirmed ON CONFLICT (id) DO NOTHING)
 	INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri, redirect_sent,
-		challenge, scope, audience, nonce, openid, consented, ends_with_login, expires_at)
+		challenge, scope, audience, nonce, openid, consented, ends_with_login, jkt, expires_at)
 	SELECT @session, @digest, @client, @client_epoch, user_id, user_epoch, id, @redirect_uri, @redirect_sent,
-		@challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, now() + @ttl::interval FROM login
+		@challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, @jkt, now() + @ttl::interval FROM login
 	ON CONFLICT (session_id) DO UPDATE SET failures = authorization_codes.failures -- a repetition after a lost answer`
 
 // CreateCode implements authorizations.Store.
@@ -73,7 +78,7 @@ func codeArgs(n authorizations.NewCode, session uuid.UUID, digest []byte, ttl ti
 		"login": n.Login.ID, "auth_time": n.Login.Time, "unasked": n.Unasked, "confirmed": n.Confirmed, "remember": n.Remember,
 		"session": [16]byte(session), "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
 		"challenge": r.Challenge, "scope": list(r.Scope), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
-		"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "ttl": ttl,
+		"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "jkt": r.JKT, "pushed": r.Pushed, "ttl": ttl,
 	})
 }
 

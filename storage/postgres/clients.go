@@ -119,8 +119,8 @@ var updateClient = `WITH old AS (SELECT id, disabled FROM clients WHERE id = @id
 	changed AS (
 		UPDATE clients c SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
 			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server, details = @details,
-			secret_digest = CASE WHEN @auth_method <> 'none' THEN coalesce(secret_digest, @secret_digest) END,
-			previous_digest = CASE WHEN @auth_method <> 'none' THEN previous_digest END,
+			secret_digest = CASE WHEN @secret_digest::bytea IS NOT NULL THEN coalesce(secret_digest, @secret_digest::bytea) END,
+			previous_digest = CASE WHEN @secret_digest::bytea IS NOT NULL THEN previous_digest END,
 			disabled = @disabled, epoch = epoch + CASE WHEN @disabled AND NOT c.disabled THEN 1 ELSE 0 END, version = version + 1
 		FROM old WHERE c.id = old.id AND (@version::bigint = 0 OR version = @version)
 		RETURNING c.*, c.disabled <> old.disabled AS toggled

@@ -11,7 +11,7 @@ import (
 )
 
 // fitting tells whether a code a is presented as it was issued.
-const fitting = `a.challenge = @challenge AND (a.redirect_uri = @redirect_uri OR @redirect_uri = '' AND NOT a.redirect_sent)`
+const fitting = `a.challenge = @challenge AND (a.redirect_uri = @redirect_uri OR @redirect_uri = '' AND NOT a.redirect_sent) AND a.jkt IN ('', @jkt)`
 
 // redeemCode takes a share of the login before anything else, which its end waits for: whoever ends the login then sees the
 // session. The last part finds what a repetition after a lost answer has done before.
@@ -33,10 +33,10 @@ const redeemCode = `WITH login AS (
 		RETURNING a.*, login.expires_at AS login_expires_at
 	), session AS (
 		INSERT INTO sessions (id, user_id, user_epoch, client_epoch, expires_at, client_id, secret_digest, scope, audience,
-			idle_expires_at, address, user_agent, login_id, ends_with_login, openid)
+			idle_expires_at, address, user_agent, login_id, ends_with_login, openid, jkt)
 		SELECT session_id, user_id, user_epoch, client_epoch,
 			CASE WHEN ends_with_login THEN least(now() + @ttl::interval, login_expires_at) ELSE now() + @ttl::interval END,
-			client_id, @session_digest, scope, audience, now() + @idle::interval, @address, @user_agent, login_id, ends_with_login, openid
+			client_id, @session_digest, scope, audience, now() + @idle::interval, @address, @user_agent, login_id, ends_with_login, openid, @session_jkt::text
 		FROM code RETURNING *
 	), event AS (
 		INSERT INTO audit_events (id, type, actor, client_id, user_id, session_id, address, request_id, detail)
@@ -66,7 +66,7 @@ func redemptionArgs(r tokens.Redemption) pgx.NamedArgs {
 		"session": [16]byte(r.Session), "digest": r.CodeDigest, "client": r.ClientID, "client_epoch": r.ClientEpoch,
 		"redirect_uri": r.RedirectURI, "challenge": r.Challenge, "scope": []string(r.Scope), "audience": r.Audience,
 		"session_digest": r.SessionDigest, "idle": r.IdleTTL, "ttl": r.TTL, "address": r.Address, "user_agent": r.UserAgent,
-		"max_failures": r.MaxFailures,
+		"max_failures": r.MaxFailures, "jkt": r.JKT, "session_jkt": r.SessionJKT,
 	}
 }
 

@@ -24,9 +24,9 @@ const (
 
 var createSession = recording(`
 	INSERT INTO sessions (id, user_id, user_epoch, client_epoch, expires_at, client_id, secret_digest, scope, audience,
-		idle_expires_at, address, user_agent)
+		idle_expires_at, address, user_agent, jkt)
 	SELECT @id, u.id, u.epoch, c.epoch, now() + @ttl::interval, c.id, @digest, @scope::text[], @audience::text[],
-		now() + @idle::interval, @address, @user_agent
+		now() + @idle::interval, @address, @user_agent, @jkt::text
 	FROM users u, clients c
 	WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled
 		AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
@@ -38,7 +38,7 @@ func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.
 	g, found, err := one(ctx, s, func(row pgx.CollectableRow) (tokens.Grant, error) { return readGrant(row) }, createSession, with(e, pgx.NamedArgs{
 		"id": [16]byte(n.ID), "client": n.ClientID, "client_epoch": n.ClientEpoch, "user": n.UserID, "user_epoch": n.UserEpoch,
 		"scope": list(n.Scope), "audience": list(n.Audience), "digest": n.SecretDigest, "idle": n.IdleTTL, "ttl": n.TTL,
-		"address": n.Address, "user_agent": n.UserAgent,
+		"address": n.Address, "user_agent": n.UserAgent, "jkt": n.JKT,
 	}))
 	if err == nil && !found {
 		err = tokens.ErrInvalidGrant
@@ -64,27 +64,40 @@ func readGrant(row pgx.Row) (g tokens.Grant, err error) {
 }
 
 // rotate is the statement of a refresh. Its arguments are numbered, not named, as it is the one that is run most.
-const rotate = `
+const rotate = rotateAnyKey + ` AND s.jkt IS NULL ` + rotateReturning
+
+// rotateProven is rotate with the proof of a key, which it uses up.
+const rotateProven = `WITH proof AS (
+	INSERT INTO used_once AS o (digest, use, expires_at) VALUES ($12, $13::uuid, now() + $14::interval)
+	ON CONFLICT (digest) DO UPDATE SET use = excluded.use WHERE o.use = excluded.use OR o.expires_at <= now() RETURNING 1)` +
+	rotateAnyKey + ` AND (s.jkt IS NULL OR s.jkt = $11) AND EXISTS (SELECT FROM proof) ` + rotateReturning
+
+const rotateReturning = `RETURNING ` + grantColumns
+
+const rotateAnyKey = `
 	UPDATE sessions s SET sequence = $5, last_used_at = now(), idle_expires_at = now() + $6::interval, address = $7, user_agent = $8
 	FROM users u, clients c
 	WHERE s.id = $1 AND s.client_id = $2 AND s.secret_digest = $3 AND s.sequence = $4
 		AND ($9::text[] IS NULL OR $9 <@ s.scope) AND ($10::text[] IS NULL OR $10 <@ s.audience)
-		AND ` + usable + `
-	RETURNING ` + grantColumns
+		AND ` + usable
 
-const rotateRecording = `WITH changed AS (` + rotate + `), event AS (
+const rotateRecording = `WITH changed AS (` + rotateAnyKey + ` AND (s.jkt IS NULL OR s.jkt = $20) ` + rotateReturning + `), event AS (
 	INSERT INTO audit_events (id, type, actor, client_id, user_id, session_id, address, request_id, detail)
 	SELECT $11::uuid, $12::text, $13::text, $14::text, $15::text, $16::text, $17::text, $18::text, $19::text FROM changed)
 	SELECT * FROM changed`
 
 // Rotate implements tokens.Store.
 func (s *Store) Rotate(ctx context.Context, u tokens.Use, e *audit.Event) (tokens.Grant, bool, error) {
-	sql, args := rotate, make([]any, 0, 19)
+	sql, args := rotate, make([]any, 0, 20)
 	args = append(args, [16]byte(u.Session), u.ClientID, u.SecretDigest, u.From, u.To, u.IdleTTL, u.Address, u.UserAgent,
 		[]string(u.Scope), u.Audience)
-	if e != nil {
+	switch {
+	case e != nil: // the proof, if any, was used up before
 		sql = rotateRecording
-		args = append(args, e.ID, string(e.Type), e.Actor, e.ClientID, e.UserID, e.SessionID, e.Address, e.RequestID, e.Detail)
+		args = append(args, e.ID, string(e.Type), e.Actor, e.ClientID, e.UserID, e.SessionID, e.Address, e.RequestID, e.Detail, u.Key.JKT)
+	case u.Key.Proven():
+		sql = rotateProven
+		args = append(args, u.Key.JKT, u.Key.Once.Digest, [16]byte(u.Key.Once.Use), u.Key.Once.TTL)
 	}
 	g, err := run(ctx, s, u.Repeatable, func(ctx context.Context) (tokens.Grant, error) {
 		return s.rotations.queryRow(ctx, u.Session, sql, args...)
@@ -100,7 +113,7 @@ func (s *Store) SessionState(ctx context.Context, u tokens.Use, window time.Dura
 	return one(ctx, s, readState, `
 		SELECT `+grantColumns+`, s.client_id, s.secret_digest = @digest,
 			EXISTS (SELECT FROM users u, clients c WHERE `+live+`), `+inWindow+`,
-			s.sequence, coalesce(u.username, ''), s.last_used_at, s.idle_expires_at, s.address, s.user_agent
+			s.sequence, coalesce(u.username, ''), s.last_used_at, s.idle_expires_at, s.address, s.user_agent, coalesce(s.jkt, '')
 		FROM sessions s LEFT JOIN users u ON u.id = s.user_id WHERE s.id = @id`,
 		windowArgs(window, pgx.NamedArgs{"id": [16]byte(u.Session), "digest": u.SecretDigest}))
 }
@@ -125,7 +138,7 @@ func readState(row pgx.CollectableRow) (st tokens.State, err error) {
 	var login, facts *string
 	var shown []byte
 	err = row.Scan(&st.UserID, (*[]string)(&st.Scope), &st.Audience, &st.Now, &st.End, &login, &facts, &shown, &st.ClientID, &st.Genuine,
-		&st.Live, &st.InWindow, &st.Sequence, &st.Username, &st.LastUsedAt, &st.IdleEnd, &st.Address, &st.UserAgent)
+		&st.Live, &st.InWindow, &st.Sequence, &st.Username, &st.LastUsedAt, &st.IdleEnd, &st.Address, &st.UserAgent, &st.JKT)
 	if err == nil {
 		err = st.Complete(login, facts, shown)
 	}

@@ -47,11 +47,18 @@ func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, grante
 // createCode inserts a code of that id and digest, which ends at that time, if all is as it has to be.
 func createCode(ctx context.Context, t tx, n authorizations.NewCode, session string, digest []byte, end int64, granted audit.Event) (created bool, err error) {
 	r := n.Request
+	if r.Pushed != nil {
+		_, there, err := oneIn(ctx, t, readText, `DELETE FROM pushed_requests WHERE digest = @pushed AND client_id = @client RETURNING client_id`,
+			args{"pushed": r.Pushed, "client": n.Party.ClientID})
+		if err != nil || !there {
+			return false, err
+		}
+	}
 	_, created, err = oneIn(ctx, t, readText, `
 		INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri,
-			redirect_sent, challenge, scope, audience, nonce, openid, consented, ends_with_login, expires_at)
+			redirect_sent, challenge, scope, audience, nonce, openid, consented, ends_with_login, jkt, expires_at)
 		SELECT @session, @digest, @client, @client_epoch, l.user_id, l.user_epoch, l.id, @redirect_uri,
-			@redirect_sent, @challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, @end
+			@redirect_sent, @challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, @jkt, @end
 		FROM logins l, users u, clients c
 		WHERE l.id = @login AND l.auth_time = @auth_time AND `+liveLogin+`
 			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
@@ -62,8 +69,11 @@ func createCode(ctx context.Context, t tx, n authorizations.NewCode, session str
 			"login": n.Login.ID, "auth_time": n.Login.Time.UnixMicro(), "unasked": n.Unasked, "confirmed": n.Confirmed,
 			"session": session, "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
 			"challenge": r.Challenge, "scope": list(r.Scope), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
-			"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "end": end,
+			"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "jkt": r.JKT, "end": end,
 		}))
+	if err == nil && !created && r.Pushed != nil {
+		return false, errRollback // the pushed request stays
+	}
 	if err != nil || !created || !n.Confirmed {
 		return created, err
 	}

@@ -109,8 +109,8 @@ func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e, toggled a
 		updated, _, err = oneIn(ctx, t, readClient, `
 		UPDATE clients SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
 			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server, details = @details,
-			secret_digest = CASE WHEN @auth_method <> 'none' THEN coalesce(secret_digest, @secret_digest) END,
-			previous_digest = CASE WHEN @auth_method <> 'none' THEN previous_digest END,
+			secret_digest = CASE WHEN @secret_digest IS NOT NULL THEN coalesce(secret_digest, @secret_digest) END,
+			previous_digest = CASE WHEN @secret_digest IS NOT NULL THEN previous_digest END,
 			disabled = @disabled, epoch = epoch + CASE WHEN @disabled AND NOT disabled THEN 1 ELSE 0 END, version = version + 1
 		WHERE id = @id RETURNING `+clientColumns, a)
 		if err != nil {

@@ -9,14 +9,14 @@ import (
 )
 
 // fitting tells whether a code a is presented as it was issued.
-const fitting = `a.challenge = @challenge AND (a.redirect_uri = @redirect_uri OR @redirect_uri = '' AND NOT a.redirect_sent)`
+const fitting = `a.challenge = @challenge AND (a.redirect_uri = @redirect_uri OR @redirect_uri = '' AND NOT a.redirect_sent) AND a.jkt IN ('', @jkt)`
 
 func redemptionArgs(r tokens.Redemption) args {
 	return args{
 		"session": r.Session.String(), "digest": r.CodeDigest, "client": r.ClientID, "client_epoch": r.ClientEpoch,
 		"redirect_uri": r.RedirectURI, "challenge": r.Challenge, "scope": listOrNull(r.Scope), "audience": listOrNull(r.Audience),
 		"session_digest": r.SessionDigest, "idle": r.IdleTTL.Microseconds(), "ttl": r.TTL.Microseconds(), "address": r.Address,
-		"user_agent": r.UserAgent,
+		"user_agent": r.UserAgent, "jkt": r.JKT, "session_jkt": r.SessionJKT,
 	}
 }
 
@@ -25,11 +25,11 @@ func (s *Store) RedeemCode(ctx context.Context, r tokens.Redemption, e audit.Eve
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
 		_, ok, err = oneIn(ctx, t, readText, `
 			INSERT INTO sessions (id, user_id, user_epoch, client_epoch, created_at, expires_at, client_id, secret_digest, scope, audience,
-				last_used_at, idle_expires_at, address, user_agent, login_id, ends_with_login, openid)
+				last_used_at, idle_expires_at, address, user_agent, login_id, ends_with_login, openid, jkt)
 			SELECT a.session_id, a.user_id, a.user_epoch, a.client_epoch, @now,
 				CASE WHEN a.ends_with_login THEN min(@now + @ttl, l.expires_at) ELSE @now + @ttl END,
 				a.client_id, @session_digest, a.scope, a.audience, @now, @now + @idle, @address, @user_agent,
-				a.login_id, a.ends_with_login, a.openid
+				a.login_id, a.ends_with_login, a.openid, @session_jkt
 			FROM authorization_codes a, users u, clients c, logins l
 			WHERE a.session_id = @session AND a.digest = @digest AND a.client_id = @client AND a.expires_at > @now
 				AND `+fitting+` AND `+within("@scope", "a.scope")+` AND `+within("@audience", "a.audience")+`

@@ -25,9 +25,9 @@ const (
 func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.Event) (tokens.Grant, error) {
 	g, found, err := change(ctx, s, readGrant, `
 		INSERT INTO sessions (id, user_id, user_epoch, client_epoch, created_at, expires_at, client_id, secret_digest, scope,
-			audience, last_used_at, idle_expires_at, address, user_agent)
+			audience, last_used_at, idle_expires_at, address, user_agent, jkt)
 		SELECT @id, u.id, u.epoch, c.epoch, @now, @now + @ttl, c.id, @digest, @scope,
-			@audience, @now, @now + @idle, @address, @user_agent
+			@audience, @now, @now + @idle, @address, @user_agent, @jkt
 		FROM users u, clients c
 		WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled
 			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
@@ -35,7 +35,7 @@ func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.
 		args{
 			"id": n.ID.String(), "client": n.ClientID, "client_epoch": n.ClientEpoch, "user": id(n.UserID), "user_epoch": n.UserEpoch,
 			"scope": list(n.Scope), "audience": list(n.Audience), "digest": n.SecretDigest,
-			"idle": n.IdleTTL.Microseconds(), "ttl": n.TTL.Microseconds(), "address": n.Address, "user_agent": n.UserAgent,
+			"idle": n.IdleTTL.Microseconds(), "ttl": n.TTL.Microseconds(), "address": n.Address, "user_agent": n.UserAgent, "jkt": n.JKT,
 		}, e)
 	if err == nil && !found {
 		err = tokens.ErrInvalidGrant
@@ -73,7 +73,7 @@ const rotate = `
 	WHERE s.id = @id AND s.client_id = @client AND s.secret_digest = @digest AND s.sequence = @from
 		AND NOT EXISTS (SELECT 1 FROM json_each(@scope) w WHERE w.value NOT IN (SELECT value FROM json_each(s.scope)))
 		AND NOT EXISTS (SELECT 1 FROM json_each(@audience) w WHERE w.value NOT IN (SELECT value FROM json_each(s.audience)))
-		AND EXISTS (SELECT 1 FROM users u, clients c WHERE ` + usable + `)
+		AND (s.jkt IS NULL OR s.jkt = @jkt) AND EXISTS (SELECT 1 FROM users u, clients c WHERE ` + usable + `)
 	RETURNING ` + grantColumns
 
 // Rotate implements tokens.Store.
@@ -81,10 +81,13 @@ func (s *Store) Rotate(ctx context.Context, u tokens.Use, e *audit.Event) (token
 	a := args{
 		"id": u.Session.String(), "client": u.ClientID, "digest": u.SecretDigest, "from": u.From, "to": u.To,
 		"idle": u.IdleTTL.Microseconds(), "address": u.Address, "user_agent": u.UserAgent,
-		"scope": listOrNull(u.Scope), "audience": listOrNull(u.Audience),
+		"scope": listOrNull(u.Scope), "audience": listOrNull(u.Audience), "jkt": u.Key.JKT,
 	}
 	if e != nil {
-		return change(ctx, s, readGrant, rotate, a, *e)
+		return change(ctx, s, readGrant, rotate, a, *e) // the proof, if any, was used up before
+	}
+	if u.Key.Proven() {
+		return s.rotateProven(ctx, u, a)
 	}
 	ctx, done, err := s.writing(ctx)
 	if err != nil {
@@ -96,13 +99,26 @@ func (s *Store) Rotate(ctx context.Context, u tokens.Use, e *audit.Event) (token
 	return first(collect(rows, err, readGrant))
 }
 
+// rotateProven rotates by the proof of a key, which it uses up.
+func (s *Store) rotateProven(ctx context.Context, u tokens.Use, a args) (g tokens.Grant, ok bool, err error) {
+	err = s.write(ctx, func(ctx context.Context, t tx) error {
+		_, fresh, err := oneIn(ctx, t, func(*sql.Rows) (struct{}, error) { return struct{}{}, nil }, spend+` RETURNING use`, onceArgs(u.Key.Once))
+		if err != nil || !fresh {
+			return err
+		}
+		g, ok, err = oneIn(ctx, t, readGrant, rotate, a)
+		return err
+	})
+	return g, ok && err == nil, err
+}
+
 // SessionState implements tokens.Store.
 func (s *Store) SessionState(ctx context.Context, u tokens.Use, window time.Duration) (st tokens.State, ok bool, err error) {
 	return first(many(ctx, s, readState, `
 		SELECT `+grantColumns+`, s.client_id, s.secret_digest = @digest,
 			EXISTS (SELECT 1 FROM users u, clients c WHERE `+live+`), `+inWindow+`,
 			s.sequence, coalesce((SELECT username FROM users WHERE id = s.user_id), ''),
-			s.last_used_at, s.idle_expires_at, s.address, s.user_agent
+			s.last_used_at, s.idle_expires_at, s.address, s.user_agent, coalesce(s.jkt, '')
 		FROM sessions s WHERE s.id = @id`,
 		windowArgs(window, args{"id": u.Session.String(), "digest": u.SecretDigest})))
 }
@@ -125,7 +141,7 @@ func windowArgs(window time.Duration, a args) args {
 
 func readState(row *sql.Rows) (st tokens.State, err error) {
 	st.Grant, err = readGrantAnd(row, &st.ClientID, &st.Genuine, &st.Live, &st.InWindow, &st.Sequence, &st.Username,
-		moment{&st.LastUsedAt}, moment{&st.IdleEnd}, &st.Address, &st.UserAgent)
+		moment{&st.LastUsedAt}, moment{&st.IdleEnd}, &st.Address, &st.UserAgent, &st.JKT)
 	return st, err
 }
 

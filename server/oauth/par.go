@@ -1,0 +1,96 @@
+package oauth
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"signet/authorizations"
+	"signet/clients"
+	"signet/proofs"
+)
+
+const parPath = "/par"
+
+// push answers POST /par (RFC 9126 section 2): the client sends its authorization request ahead, and the browser brings a reference to it.
+func (s *Server) push(c *gin.Context) {
+	ctx := c.Request.Context()
+	uri, err := s.pushed(c)
+	if err != nil {
+		Fail(ctx, c.Writer, err)
+		return
+	}
+	writeJSON(c.Writer, http.StatusCreated, struct {
+		RequestURI string `json:"request_uri"`
+		ExpiresIn  int    `json:"expires_in"`
+	}{uri, int(authorizations.PushedTTL / time.Second)})
+}
+
+func (s *Server) pushed(c *gin.Context) (requestURI string, err error) {
+	ctx := c.Request.Context()
+	call, err := s.admit(c.Writer, c.Request)
+	if err != nil {
+		return "", err
+	}
+	key, err := s.senderKey(c.Writer, c.Request, call.client)
+	if err != nil {
+		return "", err
+	}
+	form := url.Values{"client_id": {call.client.ID}}
+	for name := range maxParameter { // and nothing of the client's authentication
+		if values, has := call.form[name]; has && name != "client_id" {
+			form[name] = values
+		}
+	}
+	if form.Has("request_uri") {
+		return "", invalidRequest("a pushed request is the request itself, not a request_uri")
+	}
+	if err := bindTo(form, key); err != nil {
+		return "", err
+	}
+	client, target, err := s.target(ctx, form)
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.readRequest(ctx, form, client, target); err != nil {
+		return "", err
+	}
+	if key.Proven() {
+		if err := s.proofs.Spend(ctx, key.Once); err != nil {
+			return "", err
+		}
+	}
+	return s.authorizations.Push(ctx, client.ID, form)
+}
+
+// bindTo has the request's code bound to the key that the sender of the pushed request has proved to hold (RFC 9449 section 10.1).
+func bindTo(form url.Values, key proofs.Key) error {
+	switch {
+	case !key.Proven():
+	case form.Has("dpop_jkt") && form.Get("dpop_jkt") != key.JKT:
+		return badRequest("invalid_dpop_proof", "the DPoP proof is of another key than dpop_jkt names")
+	default:
+		form.Set("dpop_jkt", key.JKT)
+	}
+	return nil
+}
+
+// takeUp returns the pushed request that a request refers to, or the request itself. What stands beside a request_uri but for the
+// client_id counts for nothing (RFC 9126 section 4). Digest is nil for one that was not pushed.
+func (s *Server) takeUp(c *gin.Context, form url.Values) (taken url.Values, digest []byte, err error) {
+	uri := value(form, "request_uri")
+	if !authorizations.IsPushed(uri) || !clients.ValidID(value(form, "client_id")) {
+		return form, nil, nil
+	}
+	p, ok, err := s.authorizations.TakeUp(c.Request.Context(), uri, value(form, "client_id"), s.browser(c))
+	if err != nil {
+		return nil, nil, err
+	}
+	if !ok {
+		return nil, nil, badRequest("invalid_request_uri", "the request_uri is unknown, expired or used, or another client's or browser's; go back and begin anew")
+	}
+	taken, err = url.ParseQuery(p.Form)
+	return taken, p.Digest, err
+}
