@@ -120,6 +120,8 @@ func (s *Store) SigningNeeds(ctx context.Context) ([]clients.SigningNeed, error)
 
 // KeepTokenTTL implements keys.Store.
 func (s *Store) KeepTokenTTL(ctx context.Context, ttl time.Duration) error {
-	_, err := s.exec(ctx, `UPDATE signing_keys SET token_ttl = @ttl WHERE retired_at IS NULL AND token_ttl < @ttl::interval`, pgx.NamedArgs{"ttl": ttl})
+	// Many replicas that start at once do the same: who comes second need not wait.
+	_, err := s.exec(ctx, `UPDATE signing_keys SET token_ttl = @ttl WHERE id IN (
+		SELECT id FROM signing_keys WHERE retired_at IS NULL AND token_ttl < @ttl::interval FOR UPDATE SKIP LOCKED)`, pgx.NamedArgs{"ttl": ttl})
 	return err
 }
