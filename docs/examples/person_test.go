@@ -32,10 +32,11 @@ func meet(t testing.TB, username string) *person {
 
 // page is what a person sees, and where.
 type page struct {
-	address *url.URL
-	status  int
-	body    string
-	form    *form // its first one
+	address  *url.URL
+	status   int
+	location string // where it would lead
+	body     string
+	form     *form // its first one
 }
 
 type form struct {
@@ -104,7 +105,7 @@ func (p *person) see(res *http.Response, err error) page {
 	if err != nil {
 		p.t.Error(err)
 	}
-	at := page{address: res.Request.URL, status: res.StatusCode, body: string(body)}
+	at := page{address: res.Request.URL, status: res.StatusCode, location: res.Header.Get("Location"), body: string(body)}
 	document, err := html.Parse(strings.NewReader(at.body))
 	if err != nil {
 		p.t.Error(err)
