@@ -47,7 +47,7 @@ type form struct {
 // get opens an address.
 func (p *person) get(address string) page {
 	p.t.Helper()
-	return p.see(p.client.Get(address)) //nolint:gosec // a test's own servers
+	return p.see(p.client.Get(address)) //nolint:gosec // an address of the test
 }
 
 // send fills in the page's form, with names and values in pairs, and sends it.
