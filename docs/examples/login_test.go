@@ -1,10 +1,13 @@
 package examples
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -163,7 +166,8 @@ func TestLoginInASinglePageApp(t *testing.T) {
 	alice := strings.Fields(e.signet("user", "show", "alice"))[1]
 	one.says("The API knows you as "+alice, true)
 
-	// A second tab has the same tokens. When they expire, one of both renews them, once.
+	// A second tab has the same tokens. When they expire, one of both renews them. Where the other one does not see that yet, as
+	// browsers may have it, it gets the same: there is one chain, and the session lives.
 	two := one.open()
 	two.do(chromedp.Navigate(app))
 	two.says("You are alice.", true)
@@ -190,11 +194,17 @@ func TestLoginInASinglePageApp(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := one.called(token) + two.called(token); n != 1 {
-		t.Errorf("%d renewals", n)
+	if n := one.called(token) + two.called(token); n < 1 || n > 2 {
+		t.Errorf("%d renewals by two tabs", n)
 	}
-	if one.refreshToken() == before {
-		t.Error("the refresh token is the old one")
+	eventually(t, "both tabs have the same new refresh token", func() bool {
+		got := one.refreshToken()
+		return got != before && got == two.refreshToken()
+	})
+	log, err := os.ReadFile(filepath.Join(e.data, "signet.log"))
+	check(t, err)
+	if rotated := bytes.Count(log, []byte(`"outcome":"rotated"`)); rotated != 1 || bytes.Contains(log, []byte(`"outcome":"reused"`)) {
+		t.Errorf("the token was rotated %d times:\n%s", rotated, log)
 	}
 
 	// The API refuses other tokens.
@@ -212,14 +222,21 @@ func TestLoginInASinglePageApp(t *testing.T) {
 	one.signsIn("bob") // it asks for the password
 	one.comesTo("You are bob.")
 
-	// Logged out by an administrator, the page says so at its next refresh.
+	// Logged out by an administrator, the page says so at the next refresh. That is the other tab's: it hears that what is kept
+	// has changed, finds it expired, and is refused; and this one hears that nothing is kept any more.
+	two.says("You are bob.", true)
 	e.signet("user", "logout", "bob")
 	one.run(`
 		const [key] = Object.keys(localStorage).filter(k => k.startsWith("oidc.user:"));
 		localStorage.setItem(key, JSON.stringify({...JSON.parse(localStorage.getItem(key)), expires_at: 0}));
 		return key;`)
-	one.press("#hello")
+	two.says("You are not logged in.", true)
 	one.says("You are not logged in.", true)
+	if status := one.run(`
+		const { Session } = await import("/session.js");
+		return String((await new Session(await (await fetch("/settings.json")).json()).fetch("/hello")).status);`); status != "401" {
+		t.Errorf("a call after the log-out: %s", status)
+	}
 	e.stop()
 }
 

@@ -26,7 +26,8 @@ export class Session {
   }
 
   // user returns who is logged in, with an access token that lives, or null. A refresh token is good once: one tab at a time
-  // refreshes, and those that waited find what it got.
+  // refreshes, and those that waited find what it got. Browsers may show a tab a moment later what another one has kept: then
+  // both refresh with the same token, and Signet gives both the same successor.
   user() {
     return navigator.locks.request('tokens', async () => {
       const user = await this.#users.getUser();
