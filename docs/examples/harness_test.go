@@ -241,6 +241,14 @@ func (e *example) signet(args ...string) string {
 // try runs the shell lines that README.md has to try, and returns what they print.
 func (e *example) try() string {
 	e.t.Helper()
+	out := new(logbook)
+	e.tryInto(out)
+	return out.String()
+}
+
+// tryInto is try for lines that wait for a person, who has to read what they print.
+func (e *example) tryInto(out *logbook) {
+	e.t.Helper()
 	page, err := os.ReadFile(filepath.Join(e.name, "README.md"))
 	check(e.t, err)
 	_, after, _ := strings.Cut(string(page), "## Try it\n")
@@ -254,11 +262,10 @@ func (e *example) try() string {
 	}
 	cmd := exec.Command("sh", "-c", strings.ReplaceAll(script, "docs/examples/"+e.name+"/.data", e.data))
 	cmd.Env, cmd.Dir = e.env, "../.."
-	out, err := cmd.CombinedOutput()
-	if err != nil {
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
 		e.t.Errorf("what README.md has to try: %v\n%s", err, out)
 	}
-	return string(out)
 }
 
 // shows checks that there are as many lines as texts, and that each contains its text.
