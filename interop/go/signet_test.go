@@ -63,7 +63,7 @@ func start(t *testing.T, algorithm string) *signet {
 	s := &signet{url: "http://" + address, dir: t.TempDir()}
 	s.env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "SIGNET_ISSUER=" + s.url, "SIGNET_LISTEN=" + address,
-		"SIGNET_MANAGEMENT_LISTEN=", "SIGNET_SIGNING_ALG=" + algorithm,
+		"SIGNET_MANAGEMENT_LISTEN=", "SIGNET_DRAIN_DELAY=0", "SIGNET_SIGNING_ALG=" + algorithm,
 	}
 	var client struct {
 		ID     string `json:"client_id"`

@@ -11,7 +11,7 @@ describe('clients', { concurrency: true }, () => {
     // However the client authenticates: in the body, which is the library's way, or in the header.
     for (const authentication of [undefined, openid.ClientSecretBasic(client_secret)]) {
       const config = await openid.discovery(new URL(s.issuer), client_id, client_secret, authentication, {
-        algorithm: 'oauth2', // RFC 8414: Signet is no OpenID provider
+        algorithm: 'oauth2', // RFC 8414; 'oidc' reads the same from OpenID Connect Discovery
         execute: [openid.allowInsecureRequests], // for development
       });
       assert.equal(config.serverMetadata().issuer, s.issuer);
