@@ -115,7 +115,7 @@ func (s *description) find(u *url.URL) (path string, item *openapi3.PathItem, va
 // undescribed tells whether a path is none of the description's: pages are no API.
 func undescribed(path string) bool {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	return slices.Contains([]string{"console", "authorize", "login", "consent", "logout", "static", "device", "forgotten", "reset", "sign-up", "join", "me"}, first)
+	return slices.Contains([]string{"console", "authorize", "login", "consent", "logout", "static", "device", "forgotten", "reset", "sign-up", "join", "me", "playground"}, first)
 }
 
 // conform tells what of an answer, or of a request that succeeded, is not as the description says.

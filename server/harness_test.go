@@ -32,6 +32,7 @@ import (
 	"signet/server"
 	"signet/server/oauth"
 	"signet/server/pages"
+	"signet/server/playground"
 	"signet/storage"
 	"signet/storage/storagetest"
 	"signet/tokens"
@@ -63,6 +64,7 @@ type settings struct {
 	mailer        mail.Sender
 	signUp        users.SignUp
 	registration  clients.RegistrationMode
+	playground    bool
 	log           *slog.Logger
 	tracer        pgx.QueryTracer
 }
@@ -141,11 +143,22 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	}
 	look, err := pages.New(pages.Config{Issuer: set.issuer, Mail: r.mails.Enabled(), SignUp: r.users.SignUp() != users.SignUpOff})
 	check(t, err)
-	s := server.New(server.Config{TrustedProxies: set.proxies, CORSOrigins: set.origins, CookieDomain: set.cookieDomain, Pages: look}, r.store, oauth.Services{
+	srv := httptest.NewUnstartedServer(nil)
+	address := "http://" + srv.Listener.Addr().String()
+	var play *playground.Playground
+	if set.playground {
+		cfg := playground.Config{Addresses: []string{set.issuer, address, strings.Replace(address, "127.0.0.1", "localhost", 1)}, Local: address}
+		play = playground.New(cfg, look)
+		check(t, playground.Register(t.Context(), r.clients, cfg, origin))
+	}
+	s := server.New(server.Config{
+		TrustedProxies: set.proxies, CORSOrigins: set.origins, CookieDomain: set.cookieDomain, Pages: look, Playground: play,
+	}, r.store, oauth.Services{
 		Clients: r.clients, Users: r.users, Tokens: r.tokens, Keys: r.keys, Logins: r.logins, Authorizations: r.authorizations, Mails: r.mails, Proofs: r.proofs,
 	}, set.log)
 	r.public = s.Public()
-	srv := httptest.NewServer(r.public)
+	srv.Config.Handler = r.public
+	srv.Start()
 	r.close = srv.Close
 	t.Cleanup(srv.Close)
 	r.url, r.management, r.http = srv.URL, s.Management(), srv.Client()

@@ -25,6 +25,7 @@ import (
 	"signet/server/console"
 	"signet/server/oauth"
 	"signet/server/pages"
+	"signet/server/playground"
 	"signet/server/request"
 	"signet/tokens"
 )
@@ -35,8 +36,9 @@ type Config struct {
 	CORSOrigins    []string       // browser origins that may call /token and /revoke
 	CookieDomain   string         // of the cookie with a browser session's access token; empty: the issuer's host alone
 
-	Pages      *pages.Pages  // what users see
-	DrainDelay time.Duration // how long requests are still taken after the order to stop
+	Pages      *pages.Pages           // what users see
+	Playground *playground.Playground // for those who try Signet; may be nil
+	DrainDelay time.Duration          // how long requests are still taken after the order to stop
 
 	Activity *activity.Counter // is told what happens; may be nil
 }
@@ -108,6 +110,9 @@ func (s *Server) Public() http.Handler {
 	s.oauth.Routes(r)
 	s.api.Routes(r)
 	s.console.Routes(r)
+	if s.cfg.Playground != nil {
+		s.cfg.Playground.Routes(r)
+	}
 	s.health(r)
 	describe(r)
 	r.NoRoute(func(c *gin.Context) {

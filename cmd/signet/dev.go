@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 	"signet/audit"
 	"signet/clients"
 	"signet/keys"
+	"signet/server/playground"
 	"signet/users"
 )
 
@@ -25,7 +27,7 @@ func devCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "dev", Short: "Try it: no set-up, a demo client and user, curl lines to paste", Args: cobra.NoArgs,
 		Long: `Run the server on the embedded database in SIGNET_DATA_DIR, with a client and a user called "demo" and an admin called
-"admin" for the console, and print curl lines that show what it does. Not for production: signet serve is.`,
+"admin" for the console. Show at /playground what happens when somebody logs in by browser, and print curl lines that show the rest. Not for production: signet serve is.`,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig()
 			if err != nil {
@@ -33,7 +35,7 @@ func devCommand() *cobra.Command {
 			}
 			cfg.DrainDelay = 0 // nobody balances load between demos
 			out := cmd.OutOrStdout()
-			cfg.terminal = out
+			cfg.terminal, cfg.playground = out, playgroundOf(cfg)
 			if !cfg.embedded() {
 				fmt.Fprintln(out, "signet dev uses the embedded database; the configured one is left alone. (signet serve uses that.)")
 				cfg.DatabaseURL = cfg.embeddedURL()
@@ -43,7 +45,7 @@ func devCommand() *cobra.Command {
 			}
 			d := demoCredentials(cfg.secret)
 			return serve(cmd.Context(), cfg, func(ctx context.Context, a *app) error {
-				if err := a.makeDemo(ctx, d); err != nil {
+				if err := a.makeDemo(ctx, d, *cfg.playground); err != nil {
 					return err
 				}
 				if err := printDemo(out, cfg, d); err != nil {
@@ -64,12 +66,29 @@ func demoCredentials(s keys.Secret) demoSecrets {
 	return demoSecrets{"sgs_" + derive("demo client v1"), derive("demo user v1")[:20], derive("demo admin v1")[:20]}
 }
 
-// makeDemo makes the demo client and the users if they are not there.
-func (a *app) makeDemo(ctx context.Context, d demoSecrets) error {
+// playgroundOf is where the playground is: at the issuer's address, and at those that people type.
+func playgroundOf(cfg config) *playground.Config {
+	local := localURL(cfg)
+	scheme, _, _ := strings.Cut(local, ":")
+	_, port, _ := net.SplitHostPort(cfg.Listen) // checked when it was read
+	addresses := []string{cfg.Issuer}
+	for _, host := range []string{"localhost", "127.0.0.1"} {
+		if address := scheme + "://" + net.JoinHostPort(host, port); address != cfg.Issuer {
+			addresses = append(addresses, address)
+		}
+	}
+	return &playground.Config{Addresses: addresses, Local: local}
+}
+
+// makeDemo makes the demo client and the users if they are not there, and the client of the playground.
+func (a *app) makeDemo(ctx context.Context, d demoSecrets, play playground.Config) error {
 	origin := audit.Origin{Actor: "signet dev"}
 	_, err := a.clients.Get(ctx, demo)
 	if errors.Is(err, clients.ErrNotFound) {
 		_, err = a.clients.CreateWithSecret(ctx, clients.Client{ID: demo, Name: "Demo", Scope: clients.Scope{"read", "write"}}, d.client, origin)
+	}
+	if err == nil {
+		err = playground.Register(ctx, a.clients, play, origin)
 	}
 	for _, u := range []struct{ name, password string }{{demo, d.demo}, {admin, d.admin}} {
 		if err != nil {
@@ -121,6 +140,7 @@ func printDemo(w io.Writer, cfg config, d demoSecrets) error {
 
 const demoText = `
 {bold}Signet is running at {base}{plain}   (database: {database}; stop with Ctrl-C)
+{bold}The playground: {base}/playground{plain}   (log in with your browser as demo, password {password})
 {bold}The console: {base}/console/{plain}   (log in as admin, password {admin})
 Paste these lines into another terminal, from the top.
 

@@ -25,6 +25,7 @@ import (
 	"signet/server"
 	"signet/server/oauth"
 	"signet/server/pages"
+	"signet/server/playground"
 	"signet/users"
 )
 
@@ -60,7 +61,6 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	}
 	defer a.store.Close()
 	defer a.caller.Close()
-	defer a.caller.Close()
 	counter := activity.NewCounter(a.store, log)
 	look, err := pages.New(pages.Config{Issuer: cfg.Issuer, BrandName: cfg.BrandName, BrandLogo: cfg.BrandLogo, BrandColor: cfg.BrandColor,
 		Mail: a.mails.Enabled(), SignUp: a.users.SignUp() != users.SignUpOff,
@@ -68,9 +68,13 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	if err != nil {
 		return err
 	}
+	var play *playground.Playground
+	if cfg.playground != nil {
+		play = playground.New(*cfg.playground, look)
+	}
 	s := server.New(server.Config{
 		TrustedProxies: []netip.Prefix(cfg.TrustedProxies), CORSOrigins: cfg.CORSOrigins, CookieDomain: cfg.CookieDomain,
-		Pages: look, DrainDelay: time.Duration(cfg.DrainDelay), Activity: counter,
+		Pages: look, Playground: play, DrainDelay: time.Duration(cfg.DrainDelay), Activity: counter,
 	}, a.store, oauth.Services{
 		Clients: a.clients, Users: a.users, Tokens: a.tokens, Keys: a.keys, Logins: a.logins, Authorizations: a.authorizations, Mails: a.mails, Proofs: a.proofs,
 	}, log)

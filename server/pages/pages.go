@@ -38,7 +38,8 @@ var files embed.FS
 // Pages renders the pages. New returns them.
 type Pages struct {
 	brand     string
-	base      string // the path of the issuer
+	base      string             // the path of the issuer
+	layout    *template.Template // what all views stand in
 	views     map[string]*template.Template
 	static    map[string]file
 	languages []language.Tag
@@ -104,7 +105,7 @@ func New(cfg Config) (*Pages, error) {
 	}
 	p.add("logo", logo, kind)
 	p.readCatalogs()
-	shared := template.Must(template.New("").Funcs(template.FuncMap{
+	p.layout = template.Must(template.New("").Funcs(template.FuncMap{
 		"static": func(name string) string { return p.static[name].url },
 		"path":   func(s string) string { return p.base + s },
 	}).ParseFS(files, "templates/layout.html"))
@@ -112,10 +113,13 @@ func New(cfg Config) (*Pages, error) {
 		"login", "consent", "account", "logout", "logged_out", "stayed", "error", "form_post", "device", "forgotten", "reset", "sign_up", "join", "said",
 		"factor", "enrol", "codes", "own", "own_profile", "own_password", "own_app", "own_passkey",
 	} {
-		p.views[name] = template.Must(template.Must(shared.Clone()).ParseFS(files, "templates/"+name+".html"))
+		p.views[name] = template.Must(p.Layout().ParseFS(files, "templates/"+name+".html"))
 	}
 	return p, nil
 }
+
+// Layout returns a copy of the layout, for a room that has a page of its own to put into it: as "main", and as "head" what that needs there.
+func (p *Pages) Layout() *template.Template { return template.Must(p.layout.Clone()) }
 
 // mark is Signet's own logo: a seal.
 var mark = []byte(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><circle cx="16" cy="16" r="14" fill="#0172ad"/><path d="M16 7v18M10 12h12M10 20h12" stroke="#fff" stroke-width="2.5" stroke-linecap="round" fill="none"/></svg>`)
@@ -190,13 +194,24 @@ func (p page) B(key string, pairs ...any) template.HTML {
 
 // render writes a page in the best language. The policy's extra directives are for what the page needs beyond style and pictures.
 func (p *Pages) render(c *gin.Context, status int, locales []string, name, title string, view any, directives ...string) {
-	h := c.Writer.Header()
 	_, index, _ := p.matcher.Match(p.wanted(locales, c.GetHeader("Accept-Language"))...)
 	tag, catalog := p.languages[index], p.catalogs[index]
-	var body bytes.Buffer
 	data := page{Lang: tag.String(), Dir: "ltr", Brand: p.brand, View: view, Mail: p.mail, SignUp: p.signUp, catalog: catalog}
 	data.Title = data.T(title)
-	if err := p.views[name].ExecuteTemplate(&body, "layout", data); err != nil {
+	c.Writer.Header().Add("Vary", "Accept-Language")
+	write(c, status, p.views[name], data, directives...)
+}
+
+// Show writes another room's page, which is made from the layout and in English.
+func (p *Pages) Show(c *gin.Context, view *template.Template, title string, data any) {
+	write(c, http.StatusOK, view, page{Lang: "en", Dir: "ltr", Brand: p.brand, Title: title, View: data})
+}
+
+// write writes a page with the headers that all have.
+func write(c *gin.Context, status int, view *template.Template, data page, directives ...string) {
+	h := c.Writer.Header()
+	var body bytes.Buffer
+	if err := view.ExecuteTemplate(&body, "layout", data); err != nil {
 		request.From(c.Request.Context()).Err = err
 		status = http.StatusInternalServerError
 		body.Reset()
@@ -213,8 +228,7 @@ func (p *Pages) render(c *gin.Context, status int, locales []string, name, title
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Content-Language", tag.String())
-	h.Add("Vary", "Accept-Language")
+	h.Set("Content-Language", data.Lang)
 	c.Data(status, "text/html; charset=utf-8", body.Bytes())
 }
 
