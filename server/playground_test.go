@@ -94,7 +94,7 @@ func TestPlayground(t *testing.T) {
 			p := r.player(t, name)
 			p.says("Nothing yet.", "curl -si 'http://"+p.host+"/authorize?response_type=code&client_id=playground&redirect_uri=http%3A%2F%2F")
 			p.follow(p.logIn("demo"))
-			p.says("You are logged in as <strong>demo</strong>", "GET /authorize?\n  response_type=code&\n  client_id=playground&", "GET /playground/callback?\n  code=sgc_",
+			p.says("You are logged in as <strong>demo</strong>", "GET /authorize?\nresponse_type=code&\nclient_id=playground&", "GET /playground/callback?\ncode=sgc_",
 				"grant_type=authorization_code&", "code_verifier=", "200 OK", `"preferred_username": "demo"`, `"typ": "at+jwt"`, `"nonce":`, `"iss": "`+issuer+`"`)
 
 			p.press("userinfo")
@@ -123,7 +123,7 @@ func TestPlayground(t *testing.T) {
 			if v = p.open(http.MethodGet, v.location.RequestURI(), "", p.as); v.status != http.StatusSeeOther || v.location.String() != "http://"+p.host+"/playground" {
 				t.Fatalf("the log-out: %d to %v", v.status, v.location)
 			}
-			p.says("POST /revoke", "GET /logout?\n  id_token_hint=ey", "has ended.")
+			p.says("POST /revoke", "GET /logout?\nid_token_hint=ey", "has ended.")
 			p.press("userinfo")
 			p.says("401 Unauthorized")
 			if v = p.open(http.MethodGet, p.press("login").location.RequestURI(), "", p.as); !strings.HasSuffix(v.action, "/login") {

@@ -221,8 +221,10 @@ func (p *process) awaitReady() {
 var web = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // ready returns the status of /readyz, 0 for none.
-func (p *process) ready() int {
-	res, err := web.Get(p.url + "/readyz")
+func (p *process) ready() int { return p.status("/readyz") }
+
+func (p *process) status(path string) int {
+	res, err := web.Get(p.url + path)
 	if err != nil {
 		return 0
 	}
@@ -324,6 +326,9 @@ func TestDevTour(t *testing.T) {
 		_, tour, found := strings.Cut(p.stdout.String(), "from the top.\n")
 		if !found || !strings.Contains(p.stdout.String(), "Signet is running at "+p.url) || !strings.Contains(p.stdout.String(), "signet-data/signet.db") {
 			t.Fatalf("it prints:\n%s", p.stdout.String())
+		}
+		if !strings.Contains(p.stdout.String(), "The playground: "+p.url+"/playground") || p.status("/playground") != http.StatusOK {
+			t.Errorf("there is no playground:\n%s", p.stdout.String())
 		}
 		sh := exec.Command("sh", "-s")
 		sh.Stdin = strings.NewReader(tour)

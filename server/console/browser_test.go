@@ -457,6 +457,55 @@ func TestInABrowser(t *testing.T) {
 	b.says("Sign in")
 }
 
+// The playground of signet dev, button by button, in both themes, wide and narrow.
+func TestPlayground(t *testing.T) {
+	s := embedded(t, func(set *settings) { set.playground = true })
+	s.user(t, "demo", false)
+	axe, err := os.ReadFile("testdata/axe-core/axe.min.js")
+	check(t, err)
+	b := s.tab(t)
+	look := func(name string) {
+		t.Helper()
+		b.dress("light", 1280)
+		b.audit(string(axe), "", name)
+		b.picture(name + "-light")
+		b.dress("dark", 1280)
+		b.audit(string(axe), `{runOnly: ["color-contrast"]}`, name+" in the dark")
+		b.picture(name + "-dark")
+		b.dress("light", 360)
+		b.fits(name)
+		is[int](b, `document.querySelectorAll("details").forEach(d => d.open = true), 0`)
+		b.fits(name + ", all open")
+		b.picture(name + "-narrow")
+		b.dress("light", 1280)
+	}
+	b.do(chromedp.Navigate(s.url + "/playground"))
+	look("playground-first")
+	b.press("Log in")
+	b.eventually(`document.getElementById("username").value === "demo"`)
+	b.fill("password", password)
+	b.press("Sign in")
+	b.press("Allow")
+	b.says("You are logged in as demo")
+	look("playground")
+	b.press("Refresh")
+	b.says("What happened: Refresh")
+	b.press("Use the access token")
+	b.says("GET /userinfo")
+	b.press("Play the thief")
+	b.says("And the session is dead for the owner, too")
+	look("playground-thief")
+	b.press("Use the access token")
+	b.says("401 Unauthorized")
+	b.press("Log in again")
+	b.says("You are logged in as demo")
+	b.press("Log out")
+	b.says("The session of demo has ended.")
+	look("playground-out")
+	b.press("Log in again")
+	b.says("Password")
+}
+
 // A page of another site that posts a form to the console, with everything that browsers send along, changes nothing.
 func TestFormOfAnotherSite(t *testing.T) {
 	s := embedded(t)

@@ -29,6 +29,7 @@ import (
 	"signet/server"
 	"signet/server/oauth"
 	"signet/server/pages"
+	"signet/server/playground"
 	"signet/storage"
 	"signet/storage/storagetest"
 	"signet/tokens"
@@ -44,6 +45,7 @@ type settings struct {
 	maxFailures int
 	alg         keys.Algorithm
 	mailer      mail.Sender
+	playground  bool
 }
 
 // site is a server with a console, behind real HTTP.
@@ -114,7 +116,13 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *site {
 	s.counter = activity.NewCounter(store, log)
 	look, err := pages.New(pages.Config{Issuer: set.issuer})
 	check(t, err)
-	all := server.New(server.Config{Activity: s.counter, Pages: look}, store, oauth.Services{
+	var play *playground.Playground
+	if set.playground {
+		cfg := playground.Config{Addresses: []string{set.issuer}, Local: s.url}
+		play = playground.New(cfg, look)
+		check(t, playground.Register(t.Context(), s.clients, cfg, origin))
+	}
+	all := server.New(server.Config{Activity: s.counter, Pages: look, Playground: play}, store, oauth.Services{
 		Clients: s.clients, Users: s.users, Tokens: s.tokens, Keys: s.keys, Authorizations: codes,
 		Mails:  mail.New(store, s.users, mail.Config{Issuer: set.issuer, Brand: "Example", Sender: set.mailer}, log),
 		Proofs: proofs.New(store, proofs.Config{Issuer: set.issuer, Secret: secret}),

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -78,7 +79,7 @@ type exchange struct {
 
 // call makes the call over HTTP, as an app that runs beside Signet does.
 func (p *Playground) call(v *visit, q call) exchange {
-	e := exchange{Request: q.text(), Curl: q.curl(v.at), Bad: true}
+	e := exchange{Request: short(q.text()), Curl: q.curl(v.at), Bad: true}
 	form := url.Values{}
 	for _, pair := range q.Form {
 		form.Set(pair[0], pair[1])
@@ -109,7 +110,7 @@ func (p *Playground) call(v *visit, q call) exchange {
 		e.Status = "No answer: the log says why"
 		return e
 	}
-	e.status, e.Status, e.Answer, e.Bad = res.StatusCode, res.Status, pretty(e.body), res.StatusCode != http.StatusOK
+	e.status, e.Status, e.Answer, e.Bad = res.StatusCode, res.Status, short(pretty(e.body)), res.StatusCode != http.StatusOK
 	return e
 }
 
@@ -125,6 +126,12 @@ func (e *exchange) tokens() (t tokens) {
 func (e *exchange) refused() bool {
 	return e.status == http.StatusBadRequest || e.status == http.StatusUnauthorized
 }
+
+// long finds tokens that are too long to read. They are whole in the curl lines, and below what is in them.
+var long = regexp.MustCompile(`(ey[\w-]{24})[\w-]+\.[\w.-]+`)
+
+// short is a text with the beginnings of its long tokens.
+func short(text string) string { return long.ReplaceAllString(text, "$1…") }
 
 // pretty is JSON with a line for each member.
 func pretty(body []byte) string {

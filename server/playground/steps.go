@@ -12,7 +12,9 @@ import (
 // flow is a login that is under way.
 type flow struct{ State, Nonce, Verifier string }
 
-func newFlow() flow { return flow{State: rand.Text(), Nonce: rand.Text(), Verifier: rand.Text() + rand.Text()} }
+func newFlow() flow {
+	return flow{State: rand.Text(), Nonce: rand.Text(), Verifier: rand.Text() + rand.Text()}
+}
 
 // request is the authorization request that begins the login (RFC 6749 section 4.1.1, RFC 7636).
 func (f flow) request(at string) [][2]string {
@@ -82,7 +84,7 @@ func (p *Playground) login(v *visit) {
 
 // send sends the browser to one of Signet's pages.
 func (v *visit) send(title, path string, query [][2]string) {
-	v.see(title, exchange{Request: "GET " + path + "?" + lines(query), Curl: browse(v.at, path, query)})
+	v.see(title, exchange{Request: short("GET " + path + "?" + lines(query)), Curl: browse(v.at, path, query)})
 	v.Redirect(http.StatusSeeOther, address(v.at, path, query))
 }
 
@@ -205,7 +207,7 @@ func lines(pairs [][2]string) string {
 		if i > 0 {
 			b.WriteByte('&')
 		}
-		b.WriteString("\n  " + pair[0] + "=" + url.QueryEscape(pair[1]))
+		b.WriteString("\n" + pair[0] + "=" + url.QueryEscape(pair[1]))
 	}
 	return b.String()
 }
