@@ -35,47 +35,48 @@ import (
 // config is the configuration as the environment gives it. The tags are what `signet serve --help` and the reference in
 // docs/configuration.md are made of.
 type config struct {
-	Issuer                string             `env:"SIGNET_ISSUER" envDefault:"http://localhost:8080" help:"the iss of tokens and the base of every published URL; https unless the host is loopback"`
-	Listen                string             `env:"SIGNET_LISTEN" envDefault:"127.0.0.1:8080" help:"the public listener"`
-	ManagementListen      string             `env:"SIGNET_MANAGEMENT_LISTEN" envDefault:"127.0.0.1:8081" help:"/metrics, /livez and /readyz; empty: off"`
-	TLSCert               string             `env:"SIGNET_TLS_CERT" help:"a certificate file, to serve TLS itself; read again when it changes"`
-	TLSKey                string             `env:"SIGNET_TLS_KEY" help:"the certificate's key file"`
-	TrustedProxies        proxies            `env:"SIGNET_TRUSTED_PROXIES" help:"CIDRs, separated by commas, whose X-Forwarded-For is believed"`
-	DatabaseURL           string             `env:"SIGNET_DATABASE_URL" help:"postgres://… (several hosts allowed) or sqlite:PATH; else DATABASE_URL; else the embedded SQLite in SIGNET_DATA_DIR"`
-	DataDir               string             `env:"SIGNET_DATA_DIR" envDefault:"./signet-data" help:"the embedded database and its generated secret"`
-	AutoMigrate           bool               `env:"SIGNET_AUTO_MIGRATE" envDefault:"true" help:"bring the schema up to date when starting; false: only signet migrate does"`
-	Secret                string             `env:"SIGNET_SECRET" help:"32 random bytes in base64 (signet secret prints one), NEW,OLD while it is being changed; generated for the embedded database, required for Postgres"`
-	AccessTTL             positive           `env:"SIGNET_ACCESS_TOKEN_TTL" envDefault:"15m" help:"life of an access token"`
-	RefreshTTL            positive           `env:"SIGNET_REFRESH_TOKEN_TTL" envDefault:"30d" help:"idle life of a session"`
-	SessionTTL            positive           `env:"SIGNET_SESSION_TTL" envDefault:"90d" help:"absolute life of a session"`
-	LoginTTL              positive           `env:"SIGNET_LOGIN_TTL" envDefault:"30d" help:"how long users who stay signed in are; others are until the browser ends, and 12h at the most"`
-	BrandName             string             `env:"SIGNET_BRAND_NAME" envDefault:"Signet" help:"the name that the login pages show"`
-	BrandLogo             string             `env:"SIGNET_BRAND_LOGO" help:"a picture for the login pages: an SVG, PNG, JPEG or WebP file of at most 256 KiB"`
-	BrandColor            string             `env:"SIGNET_BRAND_COLOR" help:"the colour of their buttons, such as #0a5cff"`
-	RetryWindow           duration           `env:"SIGNET_REFRESH_RETRY_WINDOW" envDefault:"10s" help:"how long after its use a refresh token may be retried; 0: every second use is theft"`
-	SigningAlg            algorithm          `env:"SIGNET_SIGNING_ALG" envDefault:"ES256" help:"ES256, RS256, PS256, EdDSA or HS256"`
-	SigningSecret         string             `env:"SIGNET_SIGNING_SECRET" help:"the shared secret of HS256, at least 32 bytes"`
-	KeyRotation           positive           `env:"SIGNET_KEY_ROTATION" envDefault:"30d" help:"how long a signing key signs"`
-	LoginMaxFailures      int                `env:"SIGNET_LOGIN_MAX_FAILURES" envDefault:"10" help:"failed logins for one username or one address before they are throttled"`
-	LoginWindow           positive           `env:"SIGNET_LOGIN_WINDOW" envDefault:"15m" help:"for how long failed logins count"`
-	SecondFactor          policy             `env:"SIGNET_SECOND_FACTOR" envDefault:"optional" help:"who has to have a second factor: optional (nobody), admins or required (everybody)"`
-	AuditRetention        positive           `env:"SIGNET_AUDIT_RETENTION" envDefault:"90d" help:"how long audit events are kept"`
-	CookieDomain          string             `env:"SIGNET_COOKIE_DOMAIN" help:"Domain= of the cookie with a browser session's access token, such as example.com for an API at api.example.com"`
-	FetchAllow            proxies            `env:"SIGNET_FETCH_ALLOW" help:"CIDRs, separated by commas, outside of the internet that addresses of clients (back-channel logout) may lead to, also without TLS"`
-	Registration          registration       `env:"SIGNET_REGISTRATION" envDefault:"off" help:"who may register clients by themselves: off, token (who has an initial access token) or open (anybody, so many a day from an address)"`
-	RegistrationScopes    scopes             `env:"SIGNET_REGISTRATION_SCOPES" envDefault:"openid profile email offline_access" help:"what those may ask for"`
-	RegistrationAudiences audiences          `env:"SIGNET_REGISTRATION_AUDIENCES" help:"the resources, separated by commas, that their tokens may be for, besides the issuer"`
-	SMTPURL               string             `env:"SIGNET_SMTP_URL" help:"the mail server, smtps://user:password@host or smtp://user:password@host:587; unset: no mail is sent, and links are handed out"`
-	MailFrom              mailFrom           `env:"SIGNET_MAIL_FROM" help:"the address that mails come from, such as Example <login@example.com>"`
-	SignUp                signUp             `env:"SIGNET_SIGN_UP" envDefault:"off" help:"who may make an account: off, invited (who was invited may ask for the link again) or open (anybody with an address)"`
-	DrainDelay            duration           `env:"SIGNET_DRAIN_DELAY" envDefault:"3s" help:"how long after SIGTERM requests are still taken, while /readyz says 503, so that load balancers notice first"`
-	CORSOrigins           origins            `env:"SIGNET_CORS_ORIGINS" help:"browser origins, separated by commas, that may call /token and /revoke"`
-	LogFormat             logFormat          `env:"SIGNET_LOG_FORMAT" help:"text or json; unset: text on a terminal, else json"`
-	LogLevel              logLevel           `env:"SIGNET_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
-	secret                keys.Secret        // of Secret, or of the data directory's secret file
-	unknown               []string           // names that begin with SIGNET_ and are no setting
-	terminal              io.Writer          // where mails are printed for want of a mail server; nil: nowhere
-	playground            *playground.Config // where that is; nil: nowhere
+	Issuer                string       `env:"SIGNET_ISSUER" envDefault:"http://localhost:8080" help:"the iss of tokens and the base of every published URL; https unless the host is loopback"`
+	Listen                string       `env:"SIGNET_LISTEN" envDefault:"127.0.0.1:8080" help:"the public listener"`
+	ManagementListen      string       `env:"SIGNET_MANAGEMENT_LISTEN" envDefault:"127.0.0.1:8081" help:"/metrics, /livez and /readyz; empty: off"`
+	TLSCert               string       `env:"SIGNET_TLS_CERT" help:"a certificate file, to serve TLS itself; read again when it changes"`
+	TLSKey                string       `env:"SIGNET_TLS_KEY" help:"the certificate's key file"`
+	TrustedProxies        proxies      `env:"SIGNET_TRUSTED_PROXIES" help:"CIDRs, separated by commas, whose X-Forwarded-For is believed"`
+	DatabaseURL           string       `env:"SIGNET_DATABASE_URL" help:"postgres://… (several hosts allowed) or sqlite:PATH; else DATABASE_URL; else the embedded SQLite in SIGNET_DATA_DIR"`
+	DataDir               string       `env:"SIGNET_DATA_DIR" envDefault:"./signet-data" help:"the embedded database and its generated secret"`
+	AutoMigrate           bool         `env:"SIGNET_AUTO_MIGRATE" envDefault:"true" help:"bring the schema up to date when starting; false: only signet migrate does"`
+	Secret                string       `env:"SIGNET_SECRET" help:"32 random bytes in base64 (signet secret prints one), NEW,OLD while it is being changed; generated for the embedded database, required for Postgres"`
+	AccessTTL             positive     `env:"SIGNET_ACCESS_TOKEN_TTL" envDefault:"15m" help:"life of an access token"`
+	RefreshTTL            positive     `env:"SIGNET_REFRESH_TOKEN_TTL" envDefault:"30d" help:"idle life of a session"`
+	SessionTTL            positive     `env:"SIGNET_SESSION_TTL" envDefault:"90d" help:"absolute life of a session"`
+	LoginTTL              positive     `env:"SIGNET_LOGIN_TTL" envDefault:"30d" help:"how long users who stay signed in are; others are until the browser ends, and 12h at the most"`
+	BrandName             string       `env:"SIGNET_BRAND_NAME" envDefault:"Signet" help:"the name that the login pages show"`
+	BrandLogo             string       `env:"SIGNET_BRAND_LOGO" help:"a picture for the login pages: an SVG, PNG, JPEG or WebP file of at most 256 KiB"`
+	BrandColor            string       `env:"SIGNET_BRAND_COLOR" help:"the colour of their buttons, such as #0a5cff"`
+	RetryWindow           duration     `env:"SIGNET_REFRESH_RETRY_WINDOW" envDefault:"10s" help:"how long after its use a refresh token may be retried; 0: every second use is theft"`
+	SigningAlg            algorithm    `env:"SIGNET_SIGNING_ALG" envDefault:"ES256" help:"ES256, RS256, PS256, EdDSA or HS256"`
+	SigningSecret         string       `env:"SIGNET_SIGNING_SECRET" help:"the shared secret of HS256, at least 32 bytes"`
+	KeyRotation           positive     `env:"SIGNET_KEY_ROTATION" envDefault:"30d" help:"how long a signing key signs"`
+	LoginMaxFailures      int          `env:"SIGNET_LOGIN_MAX_FAILURES" envDefault:"10" help:"failed logins for one username or one address before they are throttled"`
+	LoginWindow           positive     `env:"SIGNET_LOGIN_WINDOW" envDefault:"15m" help:"for how long failed logins count"`
+	SecondFactor          policy       `env:"SIGNET_SECOND_FACTOR" envDefault:"optional" help:"who has to have a second factor: optional (nobody), admins or required (everybody)"`
+	AuditRetention        positive     `env:"SIGNET_AUDIT_RETENTION" envDefault:"90d" help:"how long audit events are kept"`
+	CookieDomain          string       `env:"SIGNET_COOKIE_DOMAIN" help:"Domain= of the cookie with a browser session's access token, such as example.com for an API at api.example.com"`
+	FetchAllow            proxies      `env:"SIGNET_FETCH_ALLOW" help:"CIDRs, separated by commas, outside of the internet that addresses of clients (back-channel logout) may lead to, also without TLS"`
+	Registration          registration `env:"SIGNET_REGISTRATION" envDefault:"off" help:"who may register clients by themselves: off, token (who has an initial access token) or open (anybody, so many a day from an address)"`
+	RegistrationScopes    scopes       `env:"SIGNET_REGISTRATION_SCOPES" envDefault:"openid profile email offline_access" help:"what those may ask for"`
+	RegistrationAudiences audiences    `env:"SIGNET_REGISTRATION_AUDIENCES" help:"the resources, separated by commas, that their tokens may be for, besides the issuer"`
+	SMTPURL               string       `env:"SIGNET_SMTP_URL" help:"the mail server, smtps://user:password@host or smtp://user:password@host:587; unset: no mail is sent, and links are handed out"`
+	MailFrom              mailFrom     `env:"SIGNET_MAIL_FROM" help:"the address that mails come from, such as Example <login@example.com>"`
+	SignUp                signUp       `env:"SIGNET_SIGN_UP" envDefault:"off" help:"who may make an account: off, invited (who was invited may ask for the link again) or open (anybody with an address)"`
+	DrainDelay            duration     `env:"SIGNET_DRAIN_DELAY" envDefault:"3s" help:"how long after SIGTERM requests are still taken, while /readyz says 503, so that load balancers notice first"`
+	CORSOrigins           origins      `env:"SIGNET_CORS_ORIGINS" help:"browser origins, separated by commas, that may call /token and /revoke"`
+	LogFormat             logFormat    `env:"SIGNET_LOG_FORMAT" help:"text or json; unset: text on a terminal, else json"`
+	LogLevel              logLevel     `env:"SIGNET_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
+	secret                keys.Secret  // of Secret, or of the data directory's secret file
+	unknown               []string     // names that begin with SIGNET_ and are no setting
+	terminal              io.Writer    // where mails are printed for want of a mail server; nil: nowhere
+
+	playground *playground.Config // of signet dev; nil: there is none
 }
 
 // fileSettings are the secrets that NAME_FILE may give, as orchestrators mount them.
