@@ -135,7 +135,7 @@ func (f *floors) bareRefresh(ctx context.Context, n int) ([]step, func(), error)
 	s := scenario{name: "bare refresh", want: `"access_token":"`}
 	for _, row := range f.rows {
 		form := "grant_type=refresh_token&id=" + hex.EncodeToString(row.id[:]) + "&refresh_token=" + rand.Text() + rand.Text()
-		s.requests = append(s.requests, postRequest(f.bare, "/refresh", "app", rand.Text(), form))
+		s.requests = append(s.requests, postRequest(f.bare, "/refresh", basic("app", rand.Text()), form))
 	}
 	return s.workers(ctx, f.bare, n)
 }
@@ -156,7 +156,7 @@ func (f *floors) bareIntrospect(ctx context.Context, n int) ([]step, func(), err
 		if err != nil {
 			return nil, nil, err
 		}
-		s.requests = append(s.requests, postRequest(f.bare, "/introspect", "app", rand.Text(), "token="+string(token)))
+		s.requests = append(s.requests, postRequest(f.bare, "/introspect", basic("app", rand.Text()), "token="+string(token)))
 	}
 	return s.workers(ctx, f.bare, n)
 }

@@ -22,18 +22,25 @@ const userAgent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, li
 // scenario is a kind of request to be made again and again.
 type scenario struct {
 	name     string
-	requests [][]byte // whole requests, ready to be sent; each belongs to one connection at a time
-	want     string   // what a good answer holds
-	rotates  bool     // the requests end with a refresh token, to be replaced by the one in the answer
+	requests [][]byte                   // whole requests, ready to be sent; each belongs to one connection at a time
+	want     string                     // what a good answer holds
+	rotates  bool                       // the requests end with a refresh token, to be replaced by the one in the answer
+	renew    func(request []byte) error // what has to be new in a request before it is sent; may be nil
+	open     floor                      // instead of all that: what makes the steps where one is more than a request
 	floor    floor
 	bare     floor // the same work on the bare server; may be nil
 }
 
-// postRequest is an HTTP request with a form.
-func postRequest(addr, path, id, secret, form string) []byte {
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nAuthorization: Basic %s\r\n"+
+// postRequest is an HTTP request with a form, and one header of its own.
+func postRequest(addr, path, header, form string) []byte {
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\n%s\r\n"+
 		"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
-		path, addr, userAgent, base64.StdEncoding.EncodeToString([]byte(id+":"+secret)), len(form), form)
+		path, addr, userAgent, header, len(form), form)
+}
+
+// basic is the header by which a client authenticates.
+func basic(id, secret string) string {
+	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
 }
 
 // step does one thing that is measured.
@@ -47,6 +54,9 @@ func (r *refusal) Error() string { return fmt.Sprintf("%q: %.300s", r.status, r.
 // workers connects n times; each connection has its own share of the requests and cycles through it. It returns the steps and
 // what closes the connections.
 func (s *scenario) workers(ctx context.Context, addr string, n int) (steps []step, closeAll func(), err error) {
+	if s.open != nil {
+		return s.open(ctx, n)
+	}
 	var clients []*client
 	closeAll = func() {
 		for _, c := range clients {
@@ -66,10 +76,15 @@ func (s *scenario) workers(ctx context.Context, addr string, n int) (steps []ste
 		next, want := i, []byte(s.want)
 		steps = append(steps, func() error {
 			request := s.requests[next]
+			if s.renew != nil {
+				if err := s.renew(request); err != nil {
+					return err
+				}
+			}
 			if err := c.do(request); err != nil {
 				return err
 			}
-			if c.status != "HTTP/1.1 200 OK" || !bytes.Contains(c.body, want) {
+			if c.status != goodStatus || !bytes.Contains(c.body, want) {
 				return &refusal{c.status, string(c.body)}
 			}
 			if s.rotates {
@@ -109,6 +124,8 @@ type client struct {
 	r      *bufio.Reader
 	status string
 	body   []byte
+
+	location string // where the answer sends the browser
 }
 
 func dial(ctx context.Context, addr string) (*client, error) {
@@ -124,6 +141,7 @@ const (
 	goodStatus   = "HTTP/1.1 200 OK"
 	longestWait  = 30 * time.Second
 	longHeader   = "Content-Length:"
+	wayHeader    = "Location: "
 	chunkedCoded = "Transfer-Encoding: chunked"
 )
 
@@ -154,6 +172,9 @@ func (c *client) do(request []byte) error {
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(line[len(longHeader):]))); err != nil {
 				return err
 			}
+		}
+		if len(line) > len(wayHeader) && string(line[:len(wayHeader)]) == wayHeader {
+			c.location = string(line[len(wayHeader):])
 		}
 		chunked = chunked || string(line) == chunkedCoded
 	}

@@ -12,7 +12,7 @@
 //
 //   - floor/s is the rate of the least that the work cannot do without, measured right before with nothing else running:
 //     for refresh an UPDATE of one row by primary key through as many connections to the database, for introspect such a
-//     SELECT, for client_credentials an ES256 signature and for password an Argon2id hash on each core. Disks and
+//     SELECT, for client_credentials an ES256 signature and for password and login an Argon2id hash on each core. Disks and
 //     processors differ and have bad minutes; ratio, which is req/s over floor/s, is what to compare between machines and
 //     between versions. It cannot reach 1: a refresh also signs, and speaks HTTP.
 //   - bare/s is the rate of a server that does only what cannot be left out, on the same libraries and beside the same load: Gin
@@ -29,6 +29,10 @@
 //   - WAL is how many bytes of log the database wrote for each request. Every session was refreshed once since the last
 //     checkpoint, so that it holds no images of whole pages; after a checkpoint the first refresh on each page adds one.
 //   - HOT is the share of the updates of sessions that touched no index: anything below 100% is a regression.
+//
+// A refresh-dpop is a refresh by a public client whose refresh tokens are bound to its key; the load makes a proof for each. An
+// authorize is two requests: the way of a browser that is logged in through /authorize, and its client's to /token, for an ID token
+// among others. A login is the form with the password.
 //
 // The scale rows show whether a refresh costs more with a hundred times the sessions, or late in the life of a session. The
 // clean-up rows show what the deletion of expired sessions does to the requests that it runs beside.
@@ -65,7 +69,7 @@ type options struct {
 	program     string
 }
 
-var scenarioNames = []string{"refresh", "introspect", "client_credentials", "password"}
+var scenarioNames = []string{"refresh", "refresh-dpop", "introspect", "client_credentials", "password", "authorize", "login"}
 
 func parseFlags() (o options, err error) {
 	names := flag.String("scenario", strings.Join(scenarioNames, ","), "what to `run`, separated by commas")
@@ -197,6 +201,9 @@ func (b *bench) prepare(ctx context.Context, databaseURL string) (err error) {
 	if err := b.world.begin(ctx, b.sessions); err != nil {
 		return err
 	}
+	if err := b.world.beginProven(ctx, min(b.sessions, provenSessions)); err != nil {
+		return err
+	}
 	if b.floors, err = newFloors(ctx, databaseURL, b.conn); err != nil {
 		return err
 	}
@@ -243,6 +250,7 @@ func (b *bench) sections(ctx context.Context) error {
 	all := map[string]scenario{
 		"refresh": b.world.refresh(b.floors), "introspect": b.world.introspect(b.floors),
 		"client_credentials": b.world.clientCredentials(), "password": b.world.password(),
+		"refresh-dpop": b.world.refreshProven(b.floors), "authorize": b.world.authorize(), "login": b.world.login(),
 	}
 	var cells []*cell
 	for _, name := range b.scenarios {

@@ -37,11 +37,18 @@ type world struct {
 	store  storage.Store
 	tokens *tokens.Service
 	client clients.Client
+	public clients.Client
 	users  []users.User
 
 	sessions []tokens.Issued // as they began
 	chains   [][]byte        // a refresh for each session, with its current refresh token
+	prover   *prover
+	proven   [][]byte // the same of sessions of the public client, with a DPoP proof
+	visited  []visit
 }
+
+// scope is what the sessions have: no openid, for which a refresh would make an ID token too.
+var scope = clients.Scope{"read", "write"}
 
 const password = "correct horse battery staple"
 
@@ -72,8 +79,15 @@ func newWorld(ctx context.Context, databaseURL, addr string, userCount int) (w *
 	w.tokens = tokens.New(w.store, k, authorizations.New(w.store, secret, log), tokens.Config{
 		Issuer: w.issuer, Secret: secret, AccessTTL: accessTTL, RefreshTTL: 30 * 24 * time.Hour, SessionTTL: 90 * 24 * time.Hour,
 	}, log)
-	if w.client, err = clients.New(w.store, clients.Config{}, log).Create(ctx, clients.Client{
-		ID: "bench", Name: "Bench", Grants: []clients.Grant{clients.Password, clients.RefreshToken, clients.ClientCredentials}, Scope: clients.Scope{"read", "write"}, ResourceServer: true,
+	apps := clients.New(w.store, clients.Config{}, log)
+	if w.client, err = apps.Create(ctx, clients.Client{
+		ID: "bench", Name: "Bench", Grants: []clients.Grant{clients.Password, clients.RefreshToken, clients.ClientCredentials, clients.AuthorizationCode},
+		Scope: clients.Scope{"openid", "read", "write"}, ResourceServer: true, RedirectURIs: []string{redirectURI}, IDTokenAlg: keys.ES256,
+	}, origin); err != nil {
+		return nil, err
+	}
+	if w.public, err = apps.Create(ctx, clients.Client{
+		ID: "app", Name: "App", AuthMethod: clients.None, Grants: []clients.Grant{clients.Password, clients.RefreshToken}, Scope: scope,
 	}, origin); err != nil {
 		return nil, err
 	}
@@ -109,7 +123,7 @@ func (w *world) begin(ctx context.Context, n int) error {
 	group.SetLimit(16)
 	for i := range made {
 		group.Go(func() (err error) {
-			made[i], err = w.tokens.StartSession(groupCtx, &w.client, w.users[i%len(w.users)], w.client.Scope, []string{w.issuer}, origin)
+			made[i], err = w.tokens.StartSession(groupCtx, &w.client, w.users[i%len(w.users)], scope, []string{w.issuer}, origin)
 			return err
 		})
 	}
@@ -124,7 +138,7 @@ func (w *world) begin(ctx context.Context, n int) error {
 }
 
 func (w *world) post(path, form string) []byte {
-	return postRequest(w.addr, path, w.client.ID, w.client.Secret, form)
+	return postRequest(w.addr, path, basic(w.client.ID, w.client.Secret), form)
 }
 
 func (w *world) refresh(f *floors) scenario {
