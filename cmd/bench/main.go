@@ -67,6 +67,7 @@ type options struct {
 	scale       bool
 	cleanup     bool
 	program     string
+	profile     string
 }
 
 var scenarioNames = []string{"refresh", "refresh-dpop", "introspect", "client_credentials", "password", "authorize", "login"}
@@ -80,6 +81,7 @@ func parseFlags() (o options, err error) {
 	flag.BoolVar(&o.scale, "scale", true, "also refresh among 10,000 and 1,000,000 sessions, and sessions of great age")
 	flag.BoolVar(&o.cleanup, "cleanup", true, "also refresh while a million expired sessions are being deleted")
 	flag.StringVar(&o.program, "program", "", "measure this signet `binary`, instead of building one")
+	flag.StringVar(&o.profile, "profile", "", "write a profile of the server's CPU time to this `file`")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unexpected %q", flag.Arg(0))
@@ -100,10 +102,17 @@ func parseFlags() (o options, err error) {
 		}
 		o.connections = append(o.connections, n)
 	}
-	if o.program != "" { // the server runs in another directory
-		o.program, err = filepath.Abs(o.program)
+	if o.program != "" && o.profile != "" {
+		return o, errors.New("-profile needs a server of its own; leave out -program")
 	}
-	return o, err
+	for _, path := range []*string{&o.program, &o.profile} { // the server runs in another directory
+		if *path != "" {
+			if *path, err = filepath.Abs(*path); err != nil {
+				return o, err
+			}
+		}
+	}
+	return o, nil
 }
 
 func main() {
@@ -149,7 +158,7 @@ func run(ctx context.Context, o options) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	progress("building the server, starting the database")
 	if o.program == "" {
-		if o.program, err = build(ctx, dir); err != nil {
+		if o.program, err = build(ctx, dir, o.profile != ""); err != nil {
 			return err
 		}
 	}
@@ -239,6 +248,9 @@ func (b *bench) start(ctx context.Context, dir, databaseURL string) (*server, er
 		existing = append(existing, s.startup)
 	}
 	reportStartup(median(existing), median(embedded))
+	if b.profile != "" {
+		settings = append(settings, "CPUPROFILE="+b.profile)
+	}
 	return startServer(ctx, b.program, dir, b.world.addr, settings...)
 }
 

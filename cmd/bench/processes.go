@@ -15,10 +15,14 @@ import (
 	"time"
 )
 
-// build compiles the server into dir and returns the program's path.
-func build(ctx context.Context, dir string) (string, error) {
+// build compiles the server into dir and returns the program's path: as it is shipped, or one that writes a profile.
+func build(ctx context.Context, dir string, profiled bool) (string, error) {
 	program := filepath.Join(dir, "signet")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "signet/cmd/signet").CombinedOutput(); err != nil {
+	args := []string{"build", "-trimpath", "-o", program}
+	if profiled {
+		args = append(args, "-tags", "cpuprofile")
+	}
+	if out, err := exec.CommandContext(ctx, "go", append(args, "signet/cmd/signet")...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return program, nil

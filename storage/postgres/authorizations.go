@@ -23,14 +23,18 @@ func partyArgs(p authorizations.Party, args pgx.NamedArgs) pgx.NamedArgs {
 
 // Visitor implements authorizations.Store.
 func (s *Store) Visitor(ctx context.Context, r logins.Ref, p authorizations.Party) (l logins.Login, allowed authorizations.Consent, ok bool, err error) {
-	l, ok, err = one(ctx, s, func(row pgx.CollectableRow) (l logins.Login, err error) {
-		err = row.Scan(append(loginFields(&l), (*[]string)(&allowed.Scope), &allowed.Audience)...)
-		return l, err
+	type visitor struct {
+		logins.Login
+		allowed authorizations.Consent
+	}
+	v, ok, err := oneGathered(ctx, s, s.questions, r.ID, func(row pgx.Row) (v visitor, err error) {
+		err = row.Scan(append(loginFields(&v.Login), (*[]string)(&v.allowed.Scope), &v.allowed.Audience)...)
+		return v, err
 	}, `SELECT `+loginColumns+`, coalesce(k.scope, '{}'), coalesce(k.audience, '{}')
 		FROM users u, logins l LEFT JOIN consents k ON `+allowedBy+`
 		WHERE l.id = @id AND l.secret_digest = @digest AND `+liveLogin,
 		partyArgs(p, pgx.NamedArgs{"id": [16]byte(r.ID), "digest": r.Digest}))
-	return l, allowed, ok, err
+	return v.Login, v.allowed, ok, err
 }
 
 // createCode takes a share of the login, which its end waits for. What was allowed before is added to, unless it was allowed to
@@ -60,15 +64,16 @@ const createCode = `WITH pushed AS (
 		challenge, scope, audience, nonce, openid, consented, ends_with_login, jkt, expires_at)
 	SELECT @session, @digest, @client, @client_epoch, user_id, user_epoch, id, @redirect_uri, @redirect_sent,
 		@challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, @jkt, now() + @ttl::interval FROM login
-	ON CONFLICT (session_id) DO UPDATE SET failures = authorization_codes.failures -- a repetition after a lost answer`
+	ON CONFLICT (session_id) DO UPDATE SET failures = authorization_codes.failures -- a repetition after a lost answer
+	RETURNING session_id::text`
 
 // CreateCode implements authorizations.Store.
 func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, granted audit.Event) (bool, error) {
 	if _, err := uuid.Parse(n.Login.ID); err != nil {
 		return false, nil
 	}
-	rows, err := s.exec(ctx, createCode, with(granted, codeArgs(n, n.Code.Session, n.Code.Digest(), authorizations.CodeTTL)))
-	return rows > 0, err
+	_, created, err := oneGathered(ctx, s, s.codes, n.Code.Session, readText, createCode, with(granted, codeArgs(n, n.Code.Session, n.Code.Digest(), authorizations.CodeTTL)))
+	return created, err
 }
 
 // codeArgs are the arguments of createCode, for a code of that id and digest.

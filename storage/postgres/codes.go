@@ -50,7 +50,7 @@ const redeemCode = `WITH login AS (
 
 // RedeemCode implements tokens.Store. The event is completed from the row.
 func (s *Store) RedeemCode(ctx context.Context, r tokens.Redemption, e audit.Event) (tokens.CodeGrant, bool, error) {
-	return one(ctx, s, func(row pgx.CollectableRow) (g tokens.CodeGrant, err error) {
+	return oneGathered(ctx, s, s.codes, r.Session, func(row pgx.Row) (g tokens.CodeGrant, err error) {
 		var login, facts *string
 		var shown []byte
 		err = row.Scan(&g.UserID, (*[]string)(&g.Scope), &g.Audience, &g.Now, &g.End, &login, &facts, &shown, &g.Nonce)

@@ -18,5 +18,5 @@ func Run(ctx context.Context, repeatable bool, f func(ctx context.Context) (int,
 
 // QueryText puts a statement of one text column among those that are gathered.
 func (s *Store) QueryText(ctx context.Context, session uuid.UUID, sql string, args ...any) (string, error) {
-	return s.questions.queryRow(ctx, session, sql, args...)
+	return gathered(ctx, s.questions, session, readText, sql, args...)
 }

@@ -32,11 +32,10 @@ const (
 // round trips are under way once there is work for them.
 //
 // What goes out together is one transaction, so that a single commit makes all of it durable; nothing is answered before
-// that. Each statement still has a snapshot of its own, taken after it was asked for. Sent in the order of the sessions
+// that. Each statement still has a snapshot of its own, taken after it was asked for. Sent in the order of the sessions or logins
 // that they are about, the statements of two batches lock their rows in the same order.
-type gatherer[T any] struct {
+type gatherer struct {
 	pool  *pgxpool.Pool
-	read  func(pgx.Row) (T, error)
 	locks bool // its statements wait for rows
 	most  int  // round trips that may be under way at once, but for slow ones
 
@@ -46,72 +45,78 @@ type gatherer[T any] struct {
 
 	mu       sync.Mutex
 	underWay int
-	waiting  []statement[T]
+	waiting  []statement
 }
 
 // statement is what one request wants from the database.
-type statement[T any] struct {
-	ctx     context.Context //nolint:containedctx // it is the request's, and travels with it
-	session uuid.UUID
-	sql     string
-	args    []any
-	answer  chan<- answer[T] // with room for it
+type statement struct {
+	ctx    context.Context //nolint:containedctx // it is the request's, and travels with it
+	about  uuid.UUID
+	sql    string
+	args   []any
+	read   func(pgx.Row) error
+	answer chan<- error // with room for it; pgx.ErrNoRows if there is no row
 }
 
-// answer is the row of a statement; the error is pgx.ErrNoRows if there is none.
-type answer[T any] struct {
-	row T
-	err error
-}
-
-func newGatherer[T any](pool *pgxpool.Pool, locks bool, read func(pgx.Row) (T, error)) *gatherer[T] {
-	// Other work needs connections, too.
-	most := max(1, min(2*runtime.GOMAXPROCS(0), int(pool.Config().MaxConns)/4))
-	limit := max(1, int(pool.Config().MaxConns)*5/16)
-	if locks {
-		limit = max(1, int(pool.Config().MaxConns)/2)
+// newGatherer returns one that uses at most that many sixteenths of the pool's connections: other work needs some, too.
+func newGatherer(pool *pgxpool.Pool, locks bool, sixteenths int) *gatherer {
+	size := int(pool.Config().MaxConns)
+	return &gatherer{
+		pool: pool, locks: locks, most: max(1, min(2*runtime.GOMAXPROCS(0), size/4)),
+		connections: make(chan struct{}, max(1, size*sixteenths/16)),
 	}
-	return &gatherer[T]{pool: pool, read: read, locks: locks, most: most, connections: make(chan struct{}, limit)}
 }
 
-// queryRow runs the statement about the session and returns its row, or pgx.ErrNoRows.
-func (g *gatherer[T]) queryRow(ctx context.Context, session uuid.UUID, sql string, args ...any) (row T, err error) {
+// gathered runs the statement about a session or a login and returns its row, or pgx.ErrNoRows.
+func gathered[T any](ctx context.Context, g *gatherer, about uuid.UUID, read func(pgx.Row) (T, error), sql string, args ...any) (T, error) {
+	var row T
+	err := g.run(ctx, about, func(r pgx.Row) (err error) {
+		row, err = read(r)
+		return err
+	}, sql, args)
+	if err != nil {
+		return *new(T), err // and not the row, which may be read still where nobody waits for it any more
+	}
+	return row, nil
+}
+
+func (g *gatherer) run(ctx context.Context, about uuid.UUID, read func(pgx.Row) error, sql string, args []any) error {
 	g.mu.Lock()
 	if g.underWay == 0 {
 		g.underWay++
 		g.mu.Unlock()
 		defer g.depart()()
-		return g.queryAlone(ctx, sql, args)
+		return g.runAlone(ctx, read, sql, args)
 	}
-	answers := make(chan answer[T], 1)
-	g.waiting = append(g.waiting, statement[T]{ctx, session, sql, args, answers})
+	answers := make(chan error, 1)
+	g.waiting = append(g.waiting, statement{ctx, about, sql, args, read, answers})
 	if len(g.waiting) >= crowd && g.underWay < g.most {
 		g.underWay++
 		go g.send(g.next())
 	}
 	g.mu.Unlock()
 	select {
-	case a := <-answers:
-		return a.row, a.err
+	case err := <-answers:
+		return err
 	case <-ctx.Done():
-		return row, ctx.Err()
+		return ctx.Err()
 	}
 }
 
-// queryAlone runs one statement in a round trip of its own.
-func (g *gatherer[T]) queryAlone(ctx context.Context, sql string, args []any) (row T, err error) {
+// runAlone runs one statement in a round trip of its own.
+func (g *gatherer) runAlone(ctx context.Context, read func(pgx.Row) error, sql string, args []any) error {
 	select {
 	case g.connections <- struct{}{}:
 	case <-ctx.Done():
-		return row, ctx.Err()
+		return ctx.Err()
 	}
 	defer func() { <-g.connections }()
-	return g.read(g.pool.QueryRow(ctx, sql, args...))
+	return read(g.pool.QueryRow(ctx, sql, args...))
 }
 
 // depart begins a round trip. The function that it returns is to be called at its end. It sends what has been waiting for that;
 // if the round trip is slow, so does the clock.
-func (g *gatherer[T]) depart() (back func()) {
+func (g *gatherer) depart() (back func()) {
 	returned := sync.OnceFunc(func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -129,7 +134,7 @@ func (g *gatherer[T]) depart() (back func()) {
 }
 
 // next takes the statements of the next round trip from those that wait.
-func (g *gatherer[T]) next() []statement[T] {
+func (g *gatherer) next() []statement {
 	n := min(len(g.waiting), maxGathered)
 	gathered := g.waiting[:n:n]
 	g.waiting = g.waiting[n:]
@@ -138,23 +143,20 @@ func (g *gatherer[T]) next() []statement[T] {
 
 // send runs the statements together. Where that fails for the sake of one of them, and so took no effect, each is run again
 // by itself.
-func (g *gatherer[T]) send(gathered []statement[T]) {
+func (g *gatherer) send(gathered []statement) {
 	defer g.depart()()
-	slices.SortFunc(gathered, func(a, b statement[T]) int { return bytes.Compare(a.session[:], b.session[:]) })
+	slices.SortFunc(gathered, func(a, b statement) int { return bytes.Compare(a.about[:], b.about[:]) })
 	answers, err := g.sendBatch(gathered)
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && !lostConnection(err) {
 		for _, st := range gathered {
-			go func() {
-				row, err := g.queryAlone(st.ctx, st.sql, st.args)
-				st.answer <- answer[T]{row, err}
-			}()
+			go func() { st.answer <- g.runAlone(st.ctx, st.read, st.sql, st.args) }()
 		}
 		return
 	}
 	for i, st := range gathered {
 		if err != nil {
-			st.answer <- answer[T]{err: err}
+			st.answer <- err
 		} else {
 			st.answer <- answers[i]
 		}
@@ -166,7 +168,7 @@ func (g *gatherer[T]) send(gathered []statement[T]) {
 const boundLocks = `SELECT set_config('lock_timeout', '200ms', true)`
 
 // sendBatch runs the statements in one transaction and one round trip.
-func (g *gatherer[T]) sendBatch(gathered []statement[T]) (answers []answer[T], err error) {
+func (g *gatherer) sendBatch(gathered []statement) (answers []error, err error) {
 	// A request that goes away does not take the others' answers along.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(gathered[0].ctx), statementTimeout)
 	defer cancel()
@@ -188,14 +190,14 @@ func (g *gatherer[T]) sendBatch(gathered []statement[T]) (answers []answer[T], e
 	if bound {
 		_, err = results.Exec()
 	}
-	answers = make([]answer[T], len(gathered))
+	answers = make([]error, len(gathered))
 	for i := range answers {
 		if err != nil {
 			break
 		}
-		answers[i].row, answers[i].err = g.read(results.QueryRow())
-		if e := answers[i].err; !errors.Is(e, pgx.ErrNoRows) {
-			err = e
+		answers[i] = gathered[i].read(results.QueryRow())
+		if !errors.Is(answers[i], pgx.ErrNoRows) {
+			err = answers[i]
 		}
 	}
 	// The commit is behind the last result: only now is anything true.

@@ -13,12 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"signet/audit"
-	"signet/tokens"
 )
 
 const (
@@ -38,8 +38,9 @@ const (
 type Store struct {
 	pool      *pgxpool.Pool
 	pooler    *pooler
-	rotations *gatherer[tokens.Grant]
-	questions *gatherer[string]
+	rotations *gatherer
+	codes     *gatherer // their issue and redemption
+	questions *gatherer // introspections, and who is logged in in a browser
 }
 
 // Open prepares a pool for the database at the URL, or in keyword=value form, and does not connect yet. The tracer may be nil.
@@ -68,7 +69,10 @@ func Open(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (*Sto
 	if err != nil {
 		return nil, err
 	}
-	return &Store{pool: pool, pooler: p, rotations: newGatherer(pool, true, readGrant), questions: newGatherer(pool, false, readText)}, nil
+	return &Store{
+		pool: pool, pooler: p,
+		rotations: newGatherer(pool, true, 8), codes: newGatherer(pool, true, 3), questions: newGatherer(pool, false, 4),
+	}, nil
 }
 
 // Close waits for connections in use and closes the pool.
@@ -189,6 +193,17 @@ func one[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string
 			return v, err
 		}
 		return pgx.CollectExactlyOneRow(rows, read)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return v, false, nil
+	}
+	return v, err == nil, err
+}
+
+// oneGathered is one for a statement about that session or login, which goes out with others.
+func oneGathered[T any](ctx context.Context, s *Store, g *gatherer, about uuid.UUID, read func(pgx.Row) (T, error), sql string, args pgx.NamedArgs) (v T, found bool, err error) {
+	v, err = run(ctx, s, true, func(ctx context.Context) (T, error) {
+		return gathered(ctx, g, about, read, sql, args)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return v, false, nil

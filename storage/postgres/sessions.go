@@ -100,7 +100,7 @@ func (s *Store) Rotate(ctx context.Context, u tokens.Use, e *audit.Event) (token
 		args = append(args, u.Key.JKT, u.Key.Once.Digest, [16]byte(u.Key.Once.Use), u.Key.Once.TTL)
 	}
 	g, err := run(ctx, s, u.Repeatable, func(ctx context.Context) (tokens.Grant, error) {
-		return s.rotations.queryRow(ctx, u.Session, sql, args...)
+		return gathered(ctx, s.rotations, u.Session, readGrant, sql, args...)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return g, false, nil
@@ -198,7 +198,7 @@ func activeQuery(t tokens.AccessToken, columns, columnsOfClient string) (sql str
 func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (username string, ok bool, err error) {
 	sql, args := activeQuery(t, "u.username", "''")
 	username, err = run(ctx, s, true, func(ctx context.Context) (string, error) {
-		return s.questions.queryRow(ctx, t.SessionID, sql, args...)
+		return gathered(ctx, s.questions, t.SessionID, readText, sql, args...)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", false, nil
