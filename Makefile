@@ -12,7 +12,7 @@ GOLANGCI_VERSION := v2.15.0
 TOOLS            := $(CURDIR)/bin/tools-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test interop fuzz bench build lint fmt clean
+.PHONY: help dev test interop fuzz bench pgo build lint fmt clean
 
 help: ## List what there is to make
 	@echo 'make TARGET [NAME=VALUE …]'
@@ -31,7 +31,7 @@ test: ## Run all tests; finds or installs PostgreSQL, PgBouncer, Chromium, Node 
 	@if $(GO) list $(PKGS) | grep -q '/docs/examples$$'; then scripts/need node && scripts/need pyjwt && scripts/need authlib; fi
 	@race='$(RACE)'; \
 	if [ -n "$$race" ] && ! scripts/need cc; then race=; fi; \
-	set -x; $(GO) test -timeout 20m $$race $(TESTFLAGS) $(PKGS)
+	set -x; $(GO) test -pgo=off -timeout 20m $$race $(TESTFLAGS) $(PKGS)
 
 interop: ## Test with client libraries of Go, Node and Python; finds or installs them
 	@scripts/need node
@@ -48,6 +48,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (20s) (PKGS)
 
 bench: ## Measure it under load (BENCH: flags; BENCH=-h lists them)
 	$(GO) run ./cmd/bench $(BENCH)
+
+# What is measured has to be what most requests are: a profile of passwords would be one of Argon2id.
+pgo: ## Measure anew what the compiler is to make fast: cmd/signet/default.pgo; needs a quiet machine
+	$(GO) run ./cmd/bench -scenario refresh,introspect,client_credentials,authorize -connections 16 -duration 10s -scale=false -cleanup=false -profile cmd/signet/default.pgo
 
 build: ## Build the static binary bin/signet (VERSION)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/signet ./cmd/signet

@@ -45,6 +45,7 @@ func serveCommand() *cobra.Command {
 
 // serve runs the server until ctx ends. Once it can serve it calls ready, if that is not nil.
 func serve(ctx context.Context, cfg config, ready func(context.Context, *app) error) (err error) {
+	paceGarbage()
 	log := cfg.logger()
 	for _, name := range cfg.unknown {
 		log.WarnContext(ctx, "unknown setting; signet serve --help lists them all", "name", name)
