@@ -32,9 +32,10 @@ const freePort = () =>
   });
 
 export class Signet {
-  // Runs the test with a server that signs with the algorithm.
-  static async with(algorithm, test) {
+  // Runs the test with a server that signs with the algorithm, and has more settings.
+  static async with(algorithm, test, settings) {
     const s = new Signet();
+    s.settings = settings;
     s.dir = await mkdtemp(join(tmpdir(), 'signet-interop-'));
     try {
       await s.start(algorithm);
@@ -58,7 +59,9 @@ export class Signet {
       SIGNET_ISSUER: this.issuer,
       SIGNET_LISTEN: `127.0.0.1:${port}`,
       SIGNET_MANAGEMENT_LISTEN: '',
+      SIGNET_DRAIN_DELAY: '0',
       SIGNET_SIGNING_ALG: algorithm,
+      ...this.settings,
       ...(algorithm === 'HS256' && { SIGNET_SIGNING_SECRET: secret }),
     };
     this.client = JSON.parse(
@@ -81,6 +84,11 @@ export class Signet {
         err ? failed(new Error(`signet ${args.join(' ')}: ${stderr}`)) : done(stdout));
       child.stdin.end(stdin);
     });
+  }
+
+  // Registers a client.
+  async register(...args) {
+    return JSON.parse(await this.run('', 'client', 'create', '-o', 'json', ...args));
   }
 
   async serve(env) {
