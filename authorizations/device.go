@@ -26,6 +26,10 @@ const (
 	// PollSlack is how much too early a poll may come: clocks and networks are not exact.
 	PollSlack = time.Second
 
+	// PollAgain is how soon a library repeats what was refused, to find out how the server wants clients to authenticate:
+	// golang.org/x/oauth2 does it at every poll, by HTTP Basic first, and then in the body.
+	PollAgain = time.Second
+
 	devicePrefix = "sgd_"
 
 	// userCodeLetters have no vowels, so that they make no words, and none that look alike (RFC 8628 section 6.1).
@@ -78,8 +82,9 @@ type DeviceStore interface {
 	// DenyDevice writes down that a user does not allow it, and returns false if it does not wait any more.
 	DenyDevice(ctx context.Context, userCode []byte) (bool, error)
 	// PollDevice tells what became of a device code that could not be redeemed. One that comes sooner than it may waits DevicePause
-	// longer from then on; a denial is told once.
-	PollDevice(ctx context.Context, c Code, clientID string) (Poll, error)
+	// longer from then on; a denial is told once. One within PollAgain of another, by HTTP Basic where that was not or the other way
+	// round, is that one once more.
+	PollDevice(ctx context.Context, c Code, clientID string, basic bool) (Poll, error)
 }
 
 // UserCode is what a user types to tell which device they mean.
@@ -179,9 +184,9 @@ func (s *Service) Refuse(ctx context.Context, r *Request) error {
 	return err
 }
 
-// PollDevice tells what became of a device code that could not be redeemed.
-func (s *Service) PollDevice(ctx context.Context, c *clients.Client, code Code) (Poll, error) {
-	return s.store.PollDevice(ctx, code, c.ID)
+// PollDevice tells what became of a device code that could not be redeemed, by a client that has authenticated by HTTP Basic or not.
+func (s *Service) PollDevice(ctx context.Context, c *clients.Client, code Code, basic bool) (Poll, error) {
+	return s.store.PollDevice(ctx, code, c.ID, basic)
 }
 
 // NewDeviceRequest is the request that a user is asked about for a device. Every user is, whatever they have allowed before: whoever

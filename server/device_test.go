@@ -126,6 +126,23 @@ func TestDeviceConformance(t *testing.T) {
 			}
 		})
 	})
+	t.Run("1 slow_down, but not for a library that tries both ways to authenticate at each poll", func(t *testing.T) {
+		onBackends(t, func(t *testing.T, b *backend) {
+			r := start(t, b)
+			d := r.device(t, r.tv(t, "tv"))
+			body := form("grant_type", string(clients.DeviceCode), "device_code", d.code).Encode()
+			byBasic := func() answer {
+				return r.do(t, r.request(t.Context(), "/token", body, basic(d.client.ID, "")))
+			}
+			for range 3 { // as golang.org/x/oauth2 does
+				byBasic().want(t, 400, "authorization_pending")
+				d.poll(t).want(t, 400, "authorization_pending")
+				b.Age(t, authorizations.DevicePause)
+			}
+			byBasic().want(t, 400, "authorization_pending")
+			byBasic().want(t, 400, "slow_down")
+		})
+	})
 	t.Run("1 denied: access_denied, once", func(t *testing.T) {
 		each(t, func(t *testing.T, r *replica) {
 			ann := r.user(t, "ann")

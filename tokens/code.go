@@ -87,8 +87,9 @@ func (s *Service) RedeemCodeProven(ctx context.Context, c *clients.Client, code,
 }
 
 // RedeemDevice exchanges a device code that its user has approved for the first tokens of a session (RFC 8628 section 3.4). Where that
-// cannot be, the poll tells why; it returns ErrInvalidCode for a code that is unknown, used or another client's.
-func (s *Service) RedeemDevice(ctx context.Context, c *clients.Client, code string, key proofs.Key, o audit.Origin) (Issued, authorizations.Poll, error) {
+// cannot be, the poll tells why, to a client that has authenticated by HTTP Basic or not; it returns ErrInvalidCode for a code that is
+// unknown, used or another client's.
+func (s *Service) RedeemDevice(ctx context.Context, c *clients.Client, code string, basic bool, key proofs.Key, o audit.Origin) (Issued, authorizations.Poll, error) {
 	k, ok := s.codes.ParseDeviceCode(code)
 	if !ok {
 		return Issued{}, 0, ErrInvalidCode
@@ -101,7 +102,7 @@ func (s *Service) RedeemDevice(ctx context.Context, c *clients.Client, code stri
 	if err != nil || ok {
 		return issued, 0, err
 	}
-	poll, err := s.codes.PollDevice(ctx, c, k)
+	poll, err := s.codes.PollDevice(ctx, c, k, basic)
 	if err == nil && poll == authorizations.PollUnknown {
 		err = s.refuseCode(ctx, r, o)
 	}

@@ -58,7 +58,7 @@ func (s *Server) deviceAuthorization(c *gin.Context) {
 // deviceGrant answers a call of /token with a device code (RFC 8628 section 3.5). The library knows no such grant.
 func (s *Server) deviceGrant(c *gin.Context, call *tokenCall) {
 	ctx := c.Request.Context()
-	issued, poll, err := s.tokens.RedeemDevice(ctx, call.client, call.form.Get("device_code"), call.key, call.origin())
+	issued, poll, err := s.tokens.RedeemDevice(ctx, call.client, call.form.Get("device_code"), c.Request.Header.Get("Authorization") != "", call.key, call.origin())
 	switch {
 	case err != nil || issued.AccessToken != "":
 	case poll == authorizations.PollTooSoon:

@@ -81,16 +81,18 @@ func (s *Store) DenyDevice(ctx context.Context, userCode []byte) (bool, error) {
 }
 
 // PollDevice implements authorizations.DeviceStore.
-func (s *Store) PollDevice(ctx context.Context, c authorizations.Code, clientID string) (poll authorizations.Poll, err error) {
+func (s *Store) PollDevice(ctx context.Context, c authorizations.Code, clientID string, basic bool) (poll authorizations.Poll, err error) {
 	return run(ctx, s, true, func(ctx context.Context) (poll authorizations.Poll, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			args := pgx.NamedArgs{
 				"session": [16]byte(c.Session), "digest": c.Digest(), "client": clientID, "slack": authorizations.PollSlack, "more": authorizations.DevicePause,
+				"basic": basic, "again": authorizations.PollAgain,
 			}
 			var decision string
-			var expired, early bool
-			err := tx.QueryRow(ctx, `SELECT decision, expires_at <= now(), coalesce(now() < polled_at + pause - @slack::interval, false) FROM device_codes
-				WHERE session_id = @session AND digest = @digest AND client_id = @client FOR UPDATE`, args).Scan(&decision, &expired, &early)
+			var expired, early, again bool
+			err := tx.QueryRow(ctx, `SELECT decision, expires_at <= now(), coalesce(now() < polled_at + pause - @slack::interval, false),
+					coalesce(now() < polled_at + @again::interval AND polled_basic <> @basic, false) FROM device_codes
+				WHERE session_id = @session AND digest = @digest AND client_id = @client FOR UPDATE`, args).Scan(&decision, &expired, &early, &again)
 			var change string
 			switch {
 			case errors.Is(err, pgx.ErrNoRows):
@@ -104,10 +106,13 @@ func (s *Store) PollDevice(ctx context.Context, c authorizations.Code, clientID 
 			case expired:
 				poll = authorizations.PollExpired
 				return nil
+			case again:
+				poll = authorizations.PollPending
+				return nil
 			case early:
 				poll, change = authorizations.PollTooSoon, `UPDATE device_codes SET pause = pause + @more::interval WHERE session_id = @session`
 			default:
-				poll, change = authorizations.PollPending, `UPDATE device_codes SET polled_at = now() WHERE session_id = @session`
+				poll, change = authorizations.PollPending, `UPDATE device_codes SET polled_at = now(), polled_basic = @basic WHERE session_id = @session`
 			}
 			_, err = tx.Exec(ctx, change, args)
 			return err

@@ -66,18 +66,20 @@ func (s *Store) DenyDevice(ctx context.Context, userCode []byte) (bool, error) {
 }
 
 // PollDevice implements authorizations.DeviceStore.
-func (s *Store) PollDevice(ctx context.Context, c authorizations.Code, clientID string) (poll authorizations.Poll, err error) {
+func (s *Store) PollDevice(ctx context.Context, c authorizations.Code, clientID string, basic bool) (poll authorizations.Poll, err error) {
 	type state struct {
-		decision       string
-		expired, early bool
+		decision              string
+		expired, early, again bool
 	}
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
 		d, found, err := oneIn(ctx, t, func(row *sql.Rows) (d state, err error) {
-			err = row.Scan(&d.decision, &d.expired, &d.early)
+			err = row.Scan(&d.decision, &d.expired, &d.early, &d.again)
 			return d, err
-		}, `SELECT decision, expires_at <= @now, coalesce(@now < polled_at + pause - @slack, 0) FROM device_codes
+		}, `SELECT decision, expires_at <= @now, coalesce(@now < polled_at + pause - @slack, 0),
+				coalesce(@now < polled_at + @again AND polled_basic <> @basic, 0) FROM device_codes
 			WHERE session_id = @session AND digest = @digest AND client_id = @client`,
-			args{"session": c.Session.String(), "digest": c.Digest(), "client": clientID, "slack": authorizations.PollSlack.Microseconds()})
+			args{"session": c.Session.String(), "digest": c.Digest(), "client": clientID, "slack": authorizations.PollSlack.Microseconds(),
+				"basic": basic, "again": authorizations.PollAgain.Microseconds()})
 		session := args{"session": c.Session.String()}
 		switch {
 		case err != nil || !found:
@@ -90,13 +92,17 @@ func (s *Store) PollDevice(ctx context.Context, c authorizations.Code, clientID 
 		case d.expired:
 			poll = authorizations.PollExpired
 			return nil
+		case d.again:
+			poll = authorizations.PollPending
+			return nil
 		case d.early:
 			poll = authorizations.PollTooSoon
 			session["more"] = authorizations.DevicePause.Microseconds()
 			return t.exec(ctx, `UPDATE device_codes SET pause = pause + @more WHERE session_id = @session`, session)
 		default:
 			poll = authorizations.PollPending
-			return t.exec(ctx, `UPDATE device_codes SET polled_at = @now WHERE session_id = @session`, session)
+			session["basic"] = basic
+			return t.exec(ctx, `UPDATE device_codes SET polled_at = @now, polled_basic = @basic WHERE session_id = @session`, session)
 		}
 	})
 	return poll, err
