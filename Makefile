@@ -33,9 +33,11 @@ test: ## Run all tests; finds or installs PostgreSQL, PgBouncer, Chromium, Node 
 	if [ -n "$$race" ] && ! scripts/need cc; then race=; fi; \
 	set -x; $(GO) test -pgo=off -timeout 20m $$race $(TESTFLAGS) $(PKGS)
 
-interop: ## Test with client libraries of Go, Node and Python; finds or installs them
+interop: ## Test with client libraries of Go, Node and Python, and with Apache's; finds or installs them
 	@scripts/need node
 	@scripts/need requests-oauthlib
+	@scripts/need authlib
+	@scripts/need mod-auth-openidc
 	@interop/run
 
 fuzz: ## Run each fuzz target for FUZZTIME (20s) (PKGS)

@@ -31,6 +31,7 @@ func newBrowser(t *testing.T, until string) *browser {
 type page struct {
 	url    *url.URL
 	status int
+	header http.Header
 	body   string
 	action *url.URL // of the form
 	fields url.Values
@@ -45,8 +46,7 @@ var (
 
 func (b *browser) open(t *testing.T, address string) page {
 	t.Helper()
-	res, err := b.client.Get(address)
-	return b.show(t, res, err)
+	return b.send(t, http.MethodGet, address, "")
 }
 
 func (b *browser) submit(t *testing.T, from page, pairs ...string) page {
@@ -57,17 +57,23 @@ func (b *browser) submit(t *testing.T, from page, pairs ...string) page {
 	for i := 0; i < len(pairs); i += 2 {
 		from.fields.Set(pairs[i], pairs[i+1])
 	}
-	res, err := b.client.PostForm(from.action.String(), from.fields)
-	return b.show(t, res, err)
+	return b.send(t, http.MethodPost, from.action.String(), from.fields.Encode())
 }
 
-func (b *browser) show(t *testing.T, res *http.Response, err error) page {
+func (b *browser) send(t *testing.T, method, address, form string) page {
 	t.Helper()
+	req, err := http.NewRequest(method, address, strings.NewReader(form))
+	check(t, err)
+	req.Header.Set("Accept", "text/html") // or apps take it for a script's request
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	res, err := b.client.Do(req)
 	check(t, err)
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	check(t, err)
-	p := page{url: res.Request.URL, status: res.StatusCode, body: string(body), fields: url.Values{}}
+	p := page{url: res.Request.URL, status: res.StatusCode, header: res.Header, body: string(body), fields: url.Values{}}
 	if next, err := res.Location(); err == nil {
 		p.url = next
 		return p

@@ -52,8 +52,8 @@ type signet struct {
 	env []string
 }
 
-// start starts a server that signs with the algorithm.
-func start(t *testing.T, algorithm string) *signet {
+// start starts a server that signs with the algorithm, and has these settings besides.
+func start(t *testing.T, algorithm string, settings ...string) *signet {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
@@ -65,6 +65,7 @@ func start(t *testing.T, algorithm string) *signet {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "SIGNET_ISSUER=" + s.url, "SIGNET_LISTEN=" + address,
 		"SIGNET_MANAGEMENT_LISTEN=", "SIGNET_DRAIN_DELAY=0", "SIGNET_SIGNING_ALG=" + algorithm,
 	}
+	s.env = append(s.env, settings...)
 	var client struct {
 		ID     string `json:"client_id"`
 		Secret string `json:"client_secret"`

@@ -1,79 +1,14 @@
 """Signet, the program as it is released, with requests-oauthlib."""
 
-import json
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
 import unittest
-from pathlib import Path
 
 import requests
 from oauthlib.oauth2 import BackendApplicationClient, InvalidClientError, InvalidGrantError, LegacyApplicationClient
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
-# For development: by itself it insists on https.
-os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
-
-USERNAME, PASSWORD = "ann", "correct horse battery"
-
-
-class Signet:
-    """A running server with an embedded database, a client and a user."""
-
-    def __init__(self, test):
-        self.dir = tempfile.mkdtemp(prefix="signet-interop-")
-        test.addCleanup(shutil.rmtree, self.dir)
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            address = "127.0.0.1:%d" % s.getsockname()[1]
-        self.url = "http://" + address
-        self.env = {
-            "PATH": os.environ["PATH"],
-            "HOME": self.dir,
-            "SIGNET_ISSUER": self.url,
-            "SIGNET_LISTEN": address,
-            "SIGNET_MANAGEMENT_LISTEN": "",
-        }
-        self.program = os.path.abspath(os.environ["SIGNET_BIN"])
-        client = json.loads(
-            self.run(
-                "client", "create", "--name", "App", "--scope", "read write", "--audience", "https://api.example.com",
-                "--grant", "password", "--grant", "refresh_token", "--grant", "client_credentials", "-o", "json",
-            )
-        )
-        self.client_id, self.client_secret = client["client_id"], client["client_secret"]
-        self.run("user", "create", USERNAME, "--password-stdin", stdin=PASSWORD)
-
-        log = Path(self.dir, "log")
-        with log.open("w") as out:
-            process = subprocess.Popen([self.program, "serve"], cwd=self.dir, env=self.env, stdout=out, stderr=out)
-        test.addCleanup(process.wait)
-        test.addCleanup(process.kill)
-        deadline = time.monotonic() + 30
-        while not self.ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError("the server does not become ready:\n" + log.read_text())
-            time.sleep(0.02)
-
-    def run(self, *args, stdin=""):
-        done = subprocess.run([self.program, *args], cwd=self.dir, env=self.env, input=stdin, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise AssertionError("signet %s: %s" % (" ".join(args), done.stderr))
-        return done.stdout
-
-    def ready(self):
-        try:
-            return requests.get(self.url + "/readyz", timeout=30).ok
-        except requests.ConnectionError:
-            return False
-
-    def active(self, token):
-        auth = HTTPBasicAuth(self.client_id, self.client_secret)
-        return requests.post(self.url + "/introspect", data={"token": token}, auth=auth, timeout=30).json()["active"]
+from signet import PASSWORD, USERNAME, Signet
 
 
 class RequestsOAuthlib(unittest.TestCase):
