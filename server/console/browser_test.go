@@ -292,15 +292,14 @@ func (b *tab) audit(axe, options, name string) {
 	}
 }
 
-// Every page, in both themes, wide and narrow, is free of what axe-core finds serious.
-func TestPagesAreAccessible(t *testing.T) {
-	s := embedded(t)
+// looker returns what looks at the page that the tab shows, in both themes, wide and narrow: axe-core finds nothing serious, nothing is
+// wider than the window.
+func (b *tab) looker() (look func(name string)) {
+	b.t.Helper()
 	axe, err := os.ReadFile("testdata/axe-core/axe.min.js")
-	check(t, err)
-	admin := s.user(t, "admin", true)
-	b := s.tab(t)
-	look := func(name string) {
-		t.Helper()
+	check(b.t, err)
+	return func(name string) {
+		b.t.Helper()
 		// In the dark only the colors are others, and in a narrow window only the layout is.
 		b.dress("light", 1280)
 		b.audit(string(axe), "", name)
@@ -313,6 +312,14 @@ func TestPagesAreAccessible(t *testing.T) {
 		b.picture(name + "-narrow")
 		b.dress("light", 1280)
 	}
+}
+
+// Every page of the console can be used by everybody.
+func TestPagesAreAccessible(t *testing.T) {
+	s := embedded(t)
+	admin := s.user(t, "admin", true)
+	b := s.tab(t)
+	look := b.looker()
 	b.open("/")
 	look("login")
 	b.open("/login?why=admin")
@@ -461,23 +468,14 @@ func TestInABrowser(t *testing.T) {
 func TestPlayground(t *testing.T) {
 	s := embedded(t, func(set *settings) { set.playground = true })
 	s.user(t, "demo", false)
-	axe, err := os.ReadFile("testdata/axe-core/axe.min.js")
-	check(t, err)
 	b := s.tab(t)
+	general := b.looker()
 	look := func(name string) {
 		t.Helper()
-		b.dress("light", 1280)
-		b.audit(string(axe), "", name)
-		b.picture(name + "-light")
-		b.dress("dark", 1280)
-		b.audit(string(axe), `{runOnly: ["color-contrast"]}`, name+" in the dark")
-		b.picture(name + "-dark")
-		b.dress("light", 360)
-		b.fits(name)
+		general(name)
 		is[int](b, `document.querySelectorAll("details").forEach(d => d.open = true), 0`)
-		b.fits(name + ", all open")
-		b.picture(name + "-narrow")
-		b.dress("light", 1280)
+		general(name + ", all open")
+		is[int](b, `document.querySelectorAll("details").forEach(d => d.open = false), 0`)
 	}
 	b.do(chromedp.Navigate(s.url + "/playground"))
 	look("playground-first")

@@ -45,6 +45,7 @@ type settings struct {
 	maxFailures int
 	alg         keys.Algorithm
 	mailer      mail.Sender
+	signUp      users.SignUp
 	playground  bool
 }
 
@@ -104,7 +105,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *site {
 	check(t, store.Migrate(t.Context()))
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.clients = clients.New(store, clients.Config{}, log)
-	s.users = users.New(store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: 15 * time.Minute}, log)
+	s.users = users.New(store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: 15 * time.Minute, SignUp: set.signUp}, log)
 	s.keys = keys.New(store, keys.Config{
 		Secret: secret, Algorithm: set.alg, SigningSecret: []byte(strings.Repeat("s", 32)), TokenTTL: set.accessTTL, RotateEvery: 30 * 24 * time.Hour,
 	}, log)
@@ -114,7 +115,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *site {
 	}, log)
 	check(t, s.keys.Load(t.Context()))
 	s.counter = activity.NewCounter(store, log)
-	look, err := pages.New(pages.Config{Issuer: set.issuer})
+	look, err := pages.New(pages.Config{Issuer: set.issuer, Mail: set.mailer != nil, SignUp: set.signUp != ""})
 	check(t, err)
 	var play *playground.Playground
 	if set.playground {
@@ -126,7 +127,9 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *site {
 		Clients: s.clients, Users: s.users, Tokens: s.tokens, Keys: s.keys, Authorizations: codes,
 		Mails:  mail.New(store, s.users, mail.Config{Issuer: set.issuer, Brand: "Example", Sender: set.mailer}, log),
 		Proofs: proofs.New(store, proofs.Config{Issuer: set.issuer, Secret: secret}),
-		Logins: logins.New(store, logins.Config{Secret: secret, StayTTL: 30 * 24 * time.Hour}, log),
+		Logins: logins.New(store, logins.Config{
+			Secret: secret, StayTTL: 30 * 24 * time.Hour, Issuer: set.issuer, Brand: "Example", MaxFailures: set.maxFailures, Window: 15 * time.Minute,
+		}, log),
 	}, log)
 	srv.Config.Handler, s.management = all.Public(), all.Management()
 	srv.Start()

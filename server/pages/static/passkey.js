@@ -15,10 +15,12 @@
   };
   const send = (credential) => {
     form.elements.answer.value = JSON.stringify(credential.toJSON());
-    if (button.hasAttribute("formaction")) form.action = button.formAction;
+    if (button.hasAttribute("formaction")) form.action = button.getAttribute("formaction");
     form.submit();
   };
 
+  // Where the page works without a passkey, Enter in one of its fields is not to ask for one.
+  if (button.hasAttribute("formnovalidate")) button.type = "button";
   button.hidden = false;
   button.addEventListener("click", async (event) => {
     event.preventDefault();
