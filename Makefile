@@ -12,7 +12,7 @@ GOLANGCI_VERSION := v2.15.0
 TOOLS            := $(CURDIR)/bin/tools-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test interop fuzz bench pgo build lint fmt clean
+.PHONY: help dev test interop fuzz bench pgo pictures build lint fmt clean
 
 help: ## List what there is to make
 	@echo 'make TARGET [NAME=VALUE …]'
@@ -54,6 +54,11 @@ bench: ## Measure it under load (BENCH: flags; BENCH=-h lists them)
 # What is measured has to be what most requests are: a profile of passwords would be one of Argon2id.
 pgo: ## Measure anew what the compiler is to make fast: cmd/signet/default.pgo; needs a quiet machine
 	$(GO) run ./cmd/bench -scenario refresh,introspect,client_credentials,authorize -connections 16 -duration 10s -scale=false -cleanup=false -profile cmd/signet/default.pgo
+
+pictures: ## Take the pictures of the documentation anew; needs ImageMagick and pngquant
+	@scripts/need chromium
+	CONSOLE_PICTURES=$(CURDIR)/bin/pictures $(GO) test -count=1 -run 'TestPagesOfPeople|TestPagesAreAccessible' ./server/console
+	docs/pictures/make $(CURDIR)/bin/pictures
 
 build: ## Build the static binary bin/signet (VERSION)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/signet ./cmd/signet
