@@ -339,6 +339,7 @@ func TestPagesAreAccessible(t *testing.T) {
 		{"client-kinds", "/clients/new"}, {"client-new", "/clients/new?kind=spa"}, {"client-new-api", "/clients/new?kind=api"}, {"scopes", "/scopes?name=orders:read"}, {"client", "/client?id=shop"},
 		{"client-off", "/client?id=nightly"}, {"client-console", "/client?id=signet-console"}, {"client-delete", "/client/delete?id=shop"},
 		{"users", "/users"}, {"users-none", "/users?q=nobody"}, {"user-new", "/users/new"}, {"user", "/user?id=" + bob.ID},
+		{"user-profile", "/user/profile?id=" + bob.ID},
 		{"user-self", "/user?id=" + admin.ID}, {"user-delete", "/user/delete?id=" + admin.ID},
 		{"sessions", "/sessions?done=session-ended"}, {"sessions-none", "/sessions?user=nobody"}, {"audit", "/audit"},
 		{"audit-none", "/audit?type=key.rotated"}, {"keys", "/keys"}, {"invite", "/users/invite"}, {"keys-revoke", "/keys/revoke?id=" + s.current(t)}, {"keys-rotate", "/keys/rotate"}, {"not-found", "/nothing"},

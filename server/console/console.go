@@ -102,6 +102,8 @@ func (s *Console) Routes(r gin.IRouter) {
 	get("/users/new", s.newUser)
 	post("/users", s.createUser)
 	get("/user", s.showUser)
+	get("/user/profile", s.showProfile)
+	post("/user/profile", s.changeProfile)
 	post("/user/password", s.newPassword)
 	post("/user/reset-link", s.makeResetLink)
 	get("/user/factors", s.confirmUser("user-factors"))

@@ -182,6 +182,7 @@ var done = map[string]string{
 	"client-deleted":  "The client is deleted.",
 	"scope-saved":     "The scope is described.",
 	"scope-deleted":   "The description is deleted. Clients keep the scope.",
+	"user-saved":      "The profile is saved.",
 	"user-disabled":   "The user is disabled and logged out everywhere.",
 	"user-enabled":    "The user is enabled, and can log in again.",
 	"user-admin":      "The user is an admin now.",
