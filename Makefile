@@ -6,13 +6,14 @@ RACE      ?= -race
 TESTFLAGS ?=
 FUZZTIME  ?= 20s
 BENCH     ?=
+HA        ?=
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 GOLANGCI_VERSION := v2.15.0
 TOOLS            := $(CURDIR)/bin/tools-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test interop fuzz bench pgo pictures build lint fmt clean
+.PHONY: help dev test interop fuzz bench ha pgo pictures build lint fmt clean
 
 help: ## List what there is to make
 	@echo 'make TARGET [NAME=VALUE …]'
@@ -59,6 +60,12 @@ pictures: ## Take the pictures of the documentation anew; needs ImageMagick and 
 	@scripts/need chromium
 	CONSOLE_PICTURES=$(CURDIR)/bin/pictures $(GO) test -count=1 -run 'TestPagesOfPeople|TestPagesAreAccessible' ./server/console
 	docs/pictures/make $(CURDIR)/bin/pictures
+
+ha: ## Fail over, kill, cut off and upgrade a whole installation under load (HA: flags; HA=-h lists them)
+	@scripts/need postgres
+	@scripts/need pgbouncer
+	@scripts/need patroni
+	$(GO) run ./cmd/ha $(HA)
 
 build: ## Build the static binary bin/signet (VERSION)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/signet ./cmd/signet
