@@ -14,8 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // scenario is something that goes wrong.
@@ -249,16 +247,29 @@ func (x *exercise) fillDisk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limit := func(pids []int, bytes uint64) {
+	limit := func(pids []int, bytes string) error {
 		for _, pid := range pids {
-			_ = unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}, nil)
+			// By a program, as their user: root need not be allowed to.
+			cmd := exec.CommandContext(ctx, "prlimit", "--pid", strconv.Itoa(pid), "--fsize="+bytes+":unlimited")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: x.owner}
+			if out, err := cmd.CombinedOutput(); err != nil && syscall.Kill(pid, 0) == nil {
+				return fmt.Errorf("prlimit: %w\n%s", err, out)
+			}
 		}
+		return nil
 	}
-	all := func() []int { return append(tree(n.agent.cmd.Process.Pid), tree(n.postmaster())...) }
-	limit(all(), 0)
-	err = x.replaced(ctx, n)
-	limit(all(), unix.RLIM_INFINITY)
-	return errors.Join(err, x.healthy(ctx, 2*time.Minute))
+	all := func() (pids []int) {
+		pids = tree(n.agent.cmd.Process.Pid)
+		if pid := n.postmaster(); pid != 0 {
+			pids = append(pids, tree(pid)...)
+		}
+		return pids
+	}
+	err = limit(all(), "0")
+	if err == nil {
+		err = x.replaced(ctx, n)
+	}
+	return errors.Join(err, limit(all(), "unlimited"), x.healthy(ctx, 2*time.Minute))
 }
 
 // downgrade begins anew: with the version of the commit began, on a fresh database.
