@@ -22,10 +22,11 @@ const (
 	RefreshToken      Grant = "refresh_token"
 	ClientCredentials Grant = "client_credentials"
 	DeviceCode        Grant = "urn:ietf:params:oauth:grant-type:device_code" // RFC 8628
+	TokenExchange     Grant = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693
 )
 
 // Grants lists the grants that the server knows.
-var Grants = []Grant{AuthorizationCode, Password, RefreshToken, ClientCredentials, DeviceCode}
+var Grants = []Grant{AuthorizationCode, Password, RefreshToken, ClientCredentials, DeviceCode, TokenExchange}
 
 // AuthMethod is how a client authenticates at the token endpoint (RFC 7591 section 2).
 type AuthMethod string
@@ -189,6 +190,9 @@ func (c *Client) Validate() error {
 	}
 	if c.Public() && c.May(ClientCredentials) {
 		return invalid("grant_types", "client_credentials needs a client with a secret, and this one is public")
+	}
+	if c.Public() && c.May(TokenExchange) {
+		return invalid("grant_types", "%s needs a client with a secret, and this one is public", TokenExchange)
 	}
 	if c.Public() && c.ResourceServer {
 		return invalid("resource_server", "a resource server needs a secret to introspect with, and this client is public")

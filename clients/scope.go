@@ -58,7 +58,10 @@ func (s Scope) Within(other Scope) bool {
 	return !slices.ContainsFunc(s, func(token string) bool { return !slices.Contains(other, token) })
 }
 
+// Reserved tells whether the scope is one of Signet's own, which has to be granted explicitly.
+func Reserved(token string) bool { return strings.HasPrefix(token, reservedPrefix) }
+
 // Default is what a request that names no scope gets: all that is registered but Signet's own.
 func (s Scope) Default() Scope {
-	return slices.DeleteFunc(slices.Clone(s), func(token string) bool { return strings.HasPrefix(token, reservedPrefix) })
+	return slices.DeleteFunc(slices.Clone(s), Reserved)
 }

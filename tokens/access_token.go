@@ -30,6 +30,7 @@ type accessClaims struct {
 	Groups    []string `json:"groups,omitempty"` // with the scope groups (RFC 9068 section 2.2.3.1)
 
 	Confirmation *Confirmation `json:"cnf,omitempty"` // of a token that is bound to a key
+	Actor        *Actor        `json:"act,omitempty"` // of a token that was exchanged: the client that acts for the subject
 
 	jwt.Claims `json:"-"` // never asked: these claims are judged by the database's clock, in Introspect and Revoke
 }
@@ -37,6 +38,20 @@ type accessClaims struct {
 // Confirmation names the key that a token is bound to (RFC 9449 section 6.1).
 type Confirmation struct {
 	JKT string `json:"jkt"`
+}
+
+// Actor is who acts for the subject of a token, and for whom they did so before (RFC 8693 section 4.1).
+type Actor struct {
+	Subject string `json:"sub"` // a client id
+	Before  *Actor `json:"act,omitempty"`
+}
+
+// depth is how many act one after the other.
+func (a *Actor) depth() (n int) {
+	for ; a != nil; a = a.Before {
+		n++
+	}
+	return n
 }
 
 func confirmation(jkt string) *Confirmation {
@@ -103,8 +118,8 @@ func (a *Audience) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(a))
 }
 
-// newTokenID returns a random jti. That of a token without a session begins with the epoch of its client, so that the
-// token dies with the epoch.
+// newTokenID returns a random jti. That of a token without a session, or one that was exchanged, begins with the epoch of its
+// client, so that the token dies with the epoch.
 func newTokenID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:])
@@ -118,7 +133,7 @@ func newClientTokenID(epoch int64) string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// clientTokenEpoch returns the epoch in the jti of a client's own token.
+// clientTokenEpoch returns the epoch in the jti of a client's own token, or of one that was exchanged.
 func clientTokenEpoch(id string) (int64, bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
 	if err != nil || len(b) != 8+16 {

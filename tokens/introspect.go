@@ -29,6 +29,7 @@ type Introspection struct {
 	SessionID string   `json:"sid,omitempty"`
 
 	Confirmation *Confirmation `json:"cnf,omitempty"`
+	Actor        *Actor        `json:"act,omitempty"`
 }
 
 // Introspect tells the client what the token is at this moment. Its error is the database's; everything that is wrong
@@ -48,7 +49,7 @@ func (s *Service) Introspect(ctx context.Context, c *clients.Client, token strin
 	}
 	return Introspection{
 		Active: true, Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience, ClientID: claims.ClientID,
-		Username: username, Scope: &claims.Scope, TokenType: claims.tokenType(), Confirmation: claims.Confirmation,
+		Username: username, Scope: &claims.Scope, TokenType: claims.tokenType(), Confirmation: claims.Confirmation, Actor: claims.Actor,
 		ExpiresAt: claims.ExpiresAt, IssuedAt: claims.IssuedAt, ID: claims.ID, SessionID: claims.SessionID,
 	}, nil
 }
@@ -87,6 +88,9 @@ func (s *Service) readAccess(ctx context.Context, token string) (v verified, ok 
 		user, userErr := uuid.Parse(claims.Subject)
 		v.token.SessionID, v.token.UserID = session, user.String()
 		ok = sessionErr == nil && userErr == nil && session != uuid.Nil
+		if v.token.Exchanged = claims.Actor != nil; ok && v.token.Exchanged {
+			v.token.ClientEpoch, ok = clientTokenEpoch(claims.ID)
+		}
 	}
 	if !ok {
 		return verified{}, false, nil

@@ -144,7 +144,8 @@ type AccessToken struct {
 	ExpiresAt   time.Time
 	SessionID   uuid.UUID // zero for a client's own token
 	UserID      string
-	ClientEpoch int64 // of a client's own token
+	Exchanged   bool  // the client has got it for another token of the session, which may be another client's
+	ClientEpoch int64 // of a client's own token, and of one that was exchanged
 }
 
 // Holder is what the database says of an active access token.

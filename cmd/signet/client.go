@@ -45,7 +45,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.applicationType, "application-type", "", "the `type`: web, or native for an app on a device (default web)")
 	fl.BoolVar(&f.resourceServer, "resource-server", false, "an API: it may introspect the access tokens for its audience")
 
-	fl.StringArrayVar(&f.grants, "grant", nil, "a `grant` type: authorization_code, password, refresh_token, client_credentials or device_code; repeatable\n(default authorization_code and refresh_token with a redirect URI, else password and refresh_token)")
+	fl.StringArrayVar(&f.grants, "grant", nil, "a `grant` type: authorization_code, password, refresh_token, client_credentials, device_code or token_exchange; repeatable\n(default authorization_code and refresh_token with a redirect URI, else password and refresh_token)")
 	fl.StringArrayVar(&f.scopes, "scope", nil, "the `scopes` that it may ask for, as in \"read write\"; repeatable\n(default \"openid profile email offline_access\" with authorization_code)")
 	fl.StringArrayVar(&f.audience, "audience", nil, "the `URI` of an API that its tokens are for; repeatable (default the issuer)")
 
@@ -132,6 +132,9 @@ func groupFlags(cmd *cobra.Command, groups []flagGroup) {
 	})
 }
 
+// shortGrants are quicker to type than their URNs.
+var shortGrants = map[string]clients.Grant{"device_code": clients.DeviceCode, "token_exchange": clients.TokenExchange}
+
 // apply sets what the flags say, and leaves alone what they do not mention.
 func (f *clientFlags) apply(cmd *cobra.Command, c *clients.Client) error {
 	set := cmd.Flags().Changed
@@ -143,8 +146,8 @@ func (f *clientFlags) apply(cmd *cobra.Command, c *clients.Client) error {
 	if set("grant") {
 		c.Grants = []clients.Grant{}
 		for _, g := range nonEmpty(f.grants) {
-			if g == "device_code" { // which is quicker to type than its URN
-				g = string(clients.DeviceCode)
+			if urn, ok := shortGrants[g]; ok {
+				g = string(urn)
 			}
 			c.Grants = append(c.Grants, clients.Grant(g))
 		}

@@ -169,6 +169,7 @@ func (clientForm) Choices() map[string]any {
 			{string(clients.RefreshToken), "refresh_token: new tokens without a log-in"},
 			{string(clients.ClientCredentials), "client_credentials: tokens for the client itself"},
 			{string(clients.DeviceCode), "device_code: users log in on another device"},
+			{string(clients.TokenExchange), "token_exchange: a user’s token for another one"},
 		},
 		"Types": []struct{ Value, Label string }{
 			{string(clients.Web), "on a server or in a browser (web)"},

@@ -284,6 +284,10 @@ func TestPeopleWithTheKeyboardAlone(t *testing.T) {
 	login := s.shopper(t)
 	b := s.tab(t)
 	b.dress("light", 360)
+	b.do(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error { // of the tabs of all tests, one has the focus
+		_, err := cdp.Call(ctx, target, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+		return err
+	}))
 	typed := func(text string) {
 		t.Helper()
 		b.do(chromedp.KeyEvent(text))

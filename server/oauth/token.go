@@ -53,8 +53,12 @@ func (s *Server) token(c *gin.Context) {
 		Fail(ctx, c.Writer, err)
 		return
 	}
-	if call.info.GrantType == string(clients.DeviceCode) {
+	switch clients.Grant(call.info.GrantType) {
+	case clients.DeviceCode:
 		s.deviceGrant(c, t)
+		return
+	case clients.TokenExchange:
+		s.exchangeGrant(c, t)
 		return
 	}
 	r := c.Request.WithContext(context.WithValue(ctx, tokenCallKey{}, t))
@@ -122,7 +126,7 @@ func (t *tokenCall) check(issuer string) error {
 	}
 	grant := clients.Grant(t.form.Get("grant_type"))
 	if !slices.Contains(clients.Grants, grant) {
-		return badRequest("unsupported_grant_type", "the server knows authorization_code, refresh_token, client_credentials, password and urn:ietf:params:oauth:grant-type:device_code")
+		return badRequest("unsupported_grant_type", "the server knows authorization_code, refresh_token, client_credentials, password, urn:ietf:params:oauth:grant-type:device_code and urn:ietf:params:oauth:grant-type:token-exchange")
 	}
 	t.info.GrantType = string(grant)
 	if !t.client.May(grant) {
@@ -137,6 +141,7 @@ func (t *tokenCall) check(issuer string) error {
 
 		clients.AuthorizationCode: {"code"},
 		clients.DeviceCode:        {"device_code"},
+		clients.TokenExchange:     {"subject_token", "subject_token_type"},
 	}[grant] {
 		if !t.form.Has(name) {
 			return invalidRequest("the parameter " + name + " is missing")
@@ -147,6 +152,8 @@ func (t *tokenCall) check(issuer string) error {
 		return nil
 	case clients.RefreshToken, clients.AuthorizationCode: // what it may ask for is up to what was granted
 		return t.readReach()
+	case clients.TokenExchange:
+		return t.checkExchange(issuer)
 	}
 	return t.checkReach(issuer)
 }

@@ -176,10 +176,12 @@ func (s *Store) RevokeSession(ctx context.Context, id uuid.UUID, userID, reason 
 }
 
 // active is the one decision about an access token: it selects from its session, user and client, or nothing. A client's own
-// token has no session, and lives as long as the epoch of its client.
+// token has no session, and lives as long as the epoch of its client. One that was exchanged needs both.
 const (
 	active = `FROM sessions s, users u, clients c WHERE ` + live + `
 		AND s.id = $3 AND s.user_id = $4 AND s.client_id = $5 AND ` + unspoilt
+	activeExchanged = `FROM sessions s, users u, clients c, clients a WHERE ` + live + `
+		AND s.id = $3 AND s.user_id = $4 AND a.id = $5 AND a.epoch = $6 AND NOT a.disabled AND ` + unspoilt
 	activeOfClient = `FROM clients c WHERE c.id = $3 AND c.epoch = $4 AND NOT c.disabled AND ` + unspoilt
 	unspoilt       = `to_timestamp($2) > now() AND NOT EXISTS (SELECT FROM revoked_access_tokens r WHERE r.jti = $1)`
 )
@@ -190,6 +192,9 @@ func activeQuery(t tokens.AccessToken, columns, columnsOfClient string) (sql str
 	exp := float64(t.ExpiresAt.Unix())
 	if t.SessionID == uuid.Nil {
 		return "SELECT " + columnsOfClient + " " + activeOfClient, []any{t.ID, exp, t.ClientID, t.ClientEpoch}
+	}
+	if t.Exchanged {
+		return "SELECT " + columns + " " + activeExchanged, []any{t.ID, exp, [16]byte(t.SessionID), t.UserID, t.ClientID, t.ClientEpoch}
 	}
 	return "SELECT " + columns + " " + active, []any{t.ID, exp, [16]byte(t.SessionID), t.UserID, t.ClientID}
 }

@@ -178,6 +178,8 @@ func (s *Store) RevokeSession(ctx context.Context, session uuid.UUID, userID, re
 const (
 	active = `FROM sessions s, users u, clients c WHERE ` + live + `
 		AND s.id = @session AND s.user_id = @user AND s.client_id = @client AND ` + unspoilt
+	activeExchanged = `FROM sessions s, users u, clients c, clients a WHERE ` + live + `
+		AND s.id = @session AND s.user_id = @user AND a.id = @client AND a.epoch = @client_epoch AND NOT a.disabled AND ` + unspoilt
 	activeOfClient = `FROM clients c WHERE c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled AND ` + unspoilt
 	unspoilt       = `@expires > @now AND NOT EXISTS (SELECT 1 FROM revoked_access_tokens r WHERE r.jti = @jti)`
 )
@@ -190,6 +192,10 @@ func activeQuery(t tokens.AccessToken, columns, columnsOfClient string) (text st
 		return "SELECT " + columnsOfClient + " " + activeOfClient, a
 	}
 	a["session"], a["user"] = t.SessionID.String(), id(t.UserID)
+	if t.Exchanged {
+		a["client_epoch"] = t.ClientEpoch
+		return "SELECT " + columns + " " + activeExchanged, a
+	}
 	return "SELECT " + columns + " " + active, a
 }
 
