@@ -21,7 +21,7 @@ const (
 	Password          Grant = "password"
 	RefreshToken      Grant = "refresh_token"
 	ClientCredentials Grant = "client_credentials"
-	DeviceCode        Grant = "urn:ietf:params:oauth:grant-type:device_code" // RFC 8628
+	DeviceCode        Grant = "urn:ietf:params:oauth:grant-type:device_code"    // RFC 8628
 	TokenExchange     Grant = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693
 )
 
