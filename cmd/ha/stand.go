@@ -238,10 +238,17 @@ func (s *stand) serve(ctx context.Context, i int, program string, more ...string
 	return eventually("the replica is ready", 30*time.Second, func() error { return get(ctx, s.replicaPorts[i], "/readyz", nil) })
 }
 
+// command is one of Signet's.
+func (s *stand) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.Env = s.dir, s.settings()
+	return cmd
+}
+
 // run runs a command of Signet, and reads the JSON that it prints.
 func (s *stand) run(ctx context.Context, program, stdin string, answer any, args ...string) error {
-	cmd := exec.CommandContext(ctx, program, append(args, "-o", "json")...)
-	cmd.Dir, cmd.Env, cmd.Stdin = s.dir, s.settings(), strings.NewReader(stdin)
+	cmd := s.command(ctx, program, append(args, "-o", "json")...)
+	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
