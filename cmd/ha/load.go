@@ -48,7 +48,7 @@ type load struct {
 
 // counts are what happened.
 type counts struct {
-	gap         time.Duration  // the longest time without a good answer
+	gap         time.Duration  // the longest time without a good answer of /token
 	requests    int            // with every try
 	failures    map[string]int // by status, or what else became of the request
 	refused     int            // chains whose token was refused
@@ -197,10 +197,12 @@ func (l *load) do(client *http.Client, req *http.Request) (status int, body, loc
 		}
 		return status, body, location, err
 	}
-	if l.failing {
-		l.counts.gap = max(l.counts.gap, now.Sub(l.lastGood))
+	if req.URL.Path == "/token" { // what else is answered may need no database
+		if l.failing {
+			l.counts.gap = max(l.counts.gap, now.Sub(l.lastGood))
+		}
+		l.lastGood, l.failing = now, false
 	}
-	l.lastGood, l.failing = now, false
 	return status, body, location, nil
 }
 

@@ -8,7 +8,7 @@
 // and three replicas of Signet, all from Debian's packages but the last. The load knows each of its refresh tokens, codes and
 // browsers. Whoever gets no answer, or 503, tries again with the same token. Each run prints a line:
 //
-//   - gap is the longest time in which no request was answered well; limit is the longest that is allowed.
+//   - gap is the longest time in which /token answered no request well; limit is the longest that is allowed.
 //   - errors are the requests that were not answered well, by status. "refused" is a connection that nobody took.
 //   - chains are sessions that are refreshed all the time: refused, which would be a user logged out; caught up, whose last
 //     rotation the new primary did not know; alive, by refresh and introspection, when all is over.
