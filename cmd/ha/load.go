@@ -370,7 +370,10 @@ func (l *load) come(ctx context.Context, andLeave bool) bool {
 	b := l.newBrowser()
 	code, err := b.logIn(ctx)
 	if err != nil {
-		if ctx.Err() == nil {
+		l.mu.Lock()
+		forgotten := !l.forget.IsZero() // it began before the backup was put back, and is not in it
+		l.mu.Unlock()
+		if ctx.Err() == nil && !forgotten {
 			l.broken(&l.counts.undone, "a login fails: %v", err)
 		}
 		return false
