@@ -73,7 +73,7 @@ func (x *exercise) run(ctx context.Context, sc scenario) error {
 	stop := l.begin(ctx)
 	pause(ctx, 3*time.Second)
 	err := sc.do(x, ctx)
-	pause(ctx, 8*time.Second) // for whatever was not noticed yet
+	pause(ctx, 5*time.Second) // for whatever was not noticed yet
 	stop()
 	if err != nil {
 		return fmt.Errorf("%s: %w", sc.name, err)
@@ -281,9 +281,7 @@ func (x *exercise) downgrade(ctx context.Context) (err error) {
 		}
 	}
 	for _, p := range x.replicas {
-		if err := p.terminate(); err != nil {
-			return err
-		}
+		p.kill()
 	}
 	n, err := x.primary(ctx)
 	if err != nil {
@@ -321,7 +319,7 @@ func (x *exercise) replace(ctx context.Context, i int, program string, env ...st
 	if err := x.serve(ctx, i, program, env...); err != nil {
 		return err
 	}
-	sleep(ctx, 3*time.Second) // until the load balancer has noticed
+	sleep(ctx, 2*time.Second) // until the load balancer has noticed
 	return nil
 }
 
