@@ -89,6 +89,8 @@ type Config struct {
 	Registration          RegistrationMode // who may register clients by themselves; empty: nobody
 	RegistrationScopes    Scope            // what those may ask for
 	RegistrationAudiences []string         // and be for, besides the issuer
+
+	Documents Documents // fetches the metadata documents that client ids may be addresses of; nil: they may not
 }
 
 // Service registers and authenticates clients, and keeps what scopes mean.
@@ -99,6 +101,9 @@ type Service struct {
 
 	cache *lru.Cache[string, cached]
 	reads singleflight.Group
+
+	documents     *lru.Cache[string, document]
+	documentReads singleflight.Group
 
 	browserOrigins, tokenOrigins lately[map[string]bool]
 	descriptions                 lately[map[string]string]
@@ -115,7 +120,11 @@ func New(store Store, cfg Config, log *slog.Logger) *Service {
 	if err != nil {
 		panic(err) // only for a size below one
 	}
-	return &Service{store: store, cfg: cfg, log: log, cache: cache}
+	documents, err := lru.New[string, document](maxDocuments)
+	if err != nil {
+		panic(err) // likewise
+	}
+	return &Service{store: store, cfg: cfg, log: log, cache: cache, documents: documents}
 }
 
 // Authenticate returns the client that proves itself with the secret; a public client proves itself by sending none.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -114,24 +115,41 @@ func newClient(permits func(netip.Addr) bool) *http.Client {
 
 // Get returns what is at the address: the body of an answer with the status 200, of 64 KiB at the most.
 func (c *Client) Get(ctx context.Context, address string) (body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	body, _, err = c.get(ctx, address)
+	return body, err
+}
+
+// JSON is Get for an answer that says that it is JSON.
+func (c *Client) JSON(ctx context.Context, address string) ([]byte, error) {
+	body, contentType, err := c.get(ctx, address)
 	if err != nil {
 		return nil, err
+	}
+	if kind, _, err := mime.ParseMediaType(contentType); err != nil || kind != "application/json" && !(strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")) {
+		return nil, fmt.Errorf("it answered with the Content-Type %.100q, which is not JSON", contentType)
+	}
+	return body, nil
+}
+
+func (c *Client) get(ctx context.Context, address string) (body []byte, contentType string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, "", err
 	}
 	req.Header.Set("Accept", "application/json, application/jwk-set+json")
 	res, err := c.do(req)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("it answered with the status %d", res.StatusCode)
+		return nil, "", fmt.Errorf("it answered with the status %d", res.StatusCode)
 	}
 	body, err = io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	if err == nil && len(body) > maxBody {
 		err = fmt.Errorf("it answered with more than %d bytes", maxBody)
 	}
-	return body, err
+	return body, res.Header.Get("Content-Type"), err
 }
 
 // PostForm posts a form and returns the status of the answer. Its body is read up to a bound and dropped.

@@ -64,6 +64,7 @@ type settings struct {
 	mailer        mail.Sender
 	signUp        users.SignUp
 	registration  clients.RegistrationMode
+	documents     bool
 	playground    bool
 	log           *slog.Logger
 	tracer        pgx.QueryTracer
@@ -119,10 +120,15 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	r := &replica{store: store, closeStore: sync.OnceFunc(store.Close)}
 	t.Cleanup(r.closeStore)
 	check(t, store.Migrate(t.Context()))
-	r.clients = clients.New(r.store, clients.Config{
+	known := clients.Config{
 		AllowHTTP:    func(host string) bool { return host == "127.0.0.1" },
 		Registration: set.registration, RegistrationScopes: clients.Scope{"openid", "profile", "email", "offline_access"},
-	}, set.log)
+	}
+	caller := fetch.New(fetch.Policy{netip.MustParsePrefix("127.0.0.1/32")}, "test")
+	if set.documents {
+		known.Documents = caller
+	}
+	r.clients = clients.New(r.store, known, set.log)
 	r.users = users.New(r.store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: set.loginWindow, SignUp: set.signUp}, set.log)
 	r.mails = mail.New(r.store, r.users, mail.Config{Issuer: set.issuer, Brand: "Example", Sender: set.mailer}, set.log)
 	r.keys = keys.New(r.store, keys.Config{
@@ -137,7 +143,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 		Issuer: set.issuer, Secret: secret, AccessTTL: set.accessTTL, RefreshTTL: set.refreshTTL, SessionTTL: set.sessionTTL,
 		RetryWindow: set.retryWindow,
 	}, set.log)
-	r.proofs = proofs.New(r.store, proofs.Config{Issuer: set.issuer, Secret: secret, Getter: fetch.New(fetch.Policy{netip.MustParsePrefix("127.0.0.1/32")}, "test")})
+	r.proofs = proofs.New(r.store, proofs.Config{Issuer: set.issuer, Secret: secret, Getter: caller})
 	if !set.keysNotLoaded {
 		check(t, r.keys.Load(t.Context()))
 	}

@@ -42,7 +42,7 @@ func TestMetadata(t *testing.T) {
 					"jwks_uri":                 c.issuer + "/.well-known/jwks.json",
 					"scopes_supported":         strs("openid profile email phone groups offline_access signet:admin signet:account"),
 					"response_types_supported": strs("code"), "response_modes_supported": strs("query fragment form_post"),
-					"grant_types_supported":   strs("authorization_code password refresh_token client_credentials urn:ietf:params:oauth:grant-type:device_code"),
+					"grant_types_supported":   strs("authorization_code password refresh_token client_credentials urn:ietf:params:oauth:grant-type:device_code urn:ietf:params:oauth:grant-type:token-exchange"),
 					"subject_types_supported": strs("public"), "id_token_signing_alg_values_supported": strs("RS256 ES256 PS256 EdDSA"),
 					"token_endpoint_auth_methods_supported": methods,
 					"revocation_endpoint":                   c.issuer + "/revoke", "revocation_endpoint_auth_methods_supported": methods,

@@ -280,6 +280,21 @@ func TestRequestID(t *testing.T) {
 	})
 }
 
+// Pages that nobody knows yet, such as a client of MCP in the browser, register themselves.
+func TestCORSOfRegistration(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		req := r.request(t.Context(), "/register", "", header("Origin", "https://page.example.com"), header("Access-Control-Request-Method", "PUT"))
+		req.Method = http.MethodOptions
+		a := r.do(t, req)
+		if a.header.Get("Access-Control-Allow-Origin") != "*" || a.header.Get("Access-Control-Allow-Methods") != "PUT" || a.header.Get("Access-Control-Allow-Credentials") != "" {
+			t.Errorf("%d %v", a.status, a.header)
+		}
+		if a := r.registered(t, goodApp, header("Origin", "https://page.example.com")); a.header.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%v", a.header)
+		}
+	}, registering(clients.RegistrationOpen))
+}
+
 func TestCORS(t *testing.T) {
 	const page = "https://app.example.com"
 	preflight := func(t *testing.T, r *replica, path, from string) answer {

@@ -126,7 +126,7 @@ func (s *Server) Public() http.Handler {
 }
 
 // fromBrowsers lets scripts of other origins call what is for them (Fetch standard, CORS protocol): those of the configured
-// origins, and of the pages that public clients are sent back to, /token and /revoke; those of any origin /userinfo; those of
+// origins, and of the pages that public clients are sent back to, /token and /revoke; those of any origin /userinfo and /register; those of
 // the clients' browser_origins, with cookies, /session and /account. Which client's page may do what is for those endpoints to say.
 func (s *Server) fromBrowsers() gin.HandlerFunc {
 	options := cors.Options{
@@ -151,6 +151,8 @@ func (s *Server) fromBrowsers() gin.HandlerFunc {
 	options.AllowedMethods = []string{http.MethodGet, http.MethodPost}
 	options.AllowCredentials, options.AllowOriginVaryRequestFunc, options.AllowedOrigins = false, nil, []string{"*"}
 	anybody := cors.New(options)
+	options.AllowedMethods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}
+	registration := cors.New(options)
 	return func(c *gin.Context) {
 		var protocol *cors.Cors
 		switch first, _, _ := strings.Cut(strings.TrimPrefix(c.Request.URL.Path, "/"), "/"); first {
@@ -158,6 +160,11 @@ func (s *Server) fromBrowsers() gin.HandlerFunc {
 			protocol = tokens
 		case "userinfo":
 			protocol = anybody
+		case "register": // by pages as well: whoever knows the token, or where anybody may
+			if s.clients.Registration() == clients.RegistrationOff {
+				return
+			}
+			protocol = registration
 		case "session", "account":
 			protocol = cookies
 		default:

@@ -55,10 +55,15 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 	if err != nil {
 		return nil, fmt.Errorf("SIGNET_DATABASE_URL: %w", err)
 	}
-	a := &app{cfg: cfg, log: log, store: store, clients: clients.New(store, clients.Config{
+	a := &app{cfg: cfg, log: log, store: store, caller: fetch.New(fetch.Policy(cfg.FetchAllow), version)}
+	known := clients.Config{
 		AllowHTTP: fetch.Policy(cfg.FetchAllow).AllowsHTTP, Registration: clients.RegistrationMode(cfg.Registration),
 		RegistrationScopes: clients.Scope(cfg.RegistrationScopes), RegistrationAudiences: cfg.RegistrationAudiences,
-	}, log)}
+	}
+	if cfg.ClientDocuments {
+		known.Documents = a.caller
+	}
+	a.clients = clients.New(store, known, log)
 	a.users = users.New(store, users.Config{
 		Secret: cfg.secret, MaxFailures: cfg.LoginMaxFailures, Window: time.Duration(cfg.LoginWindow),
 		SignUp: users.SignUp(cfg.SignUp),
@@ -78,7 +83,6 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 		Issuer: cfg.Issuer, Secret: cfg.secret, AccessTTL: time.Duration(cfg.AccessTTL), RefreshTTL: time.Duration(cfg.RefreshTTL),
 		SessionTTL: time.Duration(cfg.SessionTTL), RetryWindow: time.Duration(cfg.RetryWindow),
 	}, log)
-	a.caller = fetch.New(fetch.Policy(cfg.FetchAllow), version)
 	a.proofs = proofs.New(store, proofs.Config{Issuer: cfg.Issuer, Secret: cfg.secret, Getter: a.caller})
 	return a, nil
 }

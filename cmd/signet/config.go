@@ -61,10 +61,11 @@ type config struct {
 	SecondFactor          policy       `env:"SIGNET_SECOND_FACTOR" envDefault:"optional" help:"who has to have a second factor: optional (nobody), admins or required (everybody)"`
 	AuditRetention        positive     `env:"SIGNET_AUDIT_RETENTION" envDefault:"90d" help:"how long audit events are kept"`
 	CookieDomain          string       `env:"SIGNET_COOKIE_DOMAIN" help:"Domain= of the cookie with a browser session's access token, such as example.com for an API at api.example.com"`
-	FetchAllow            proxies      `env:"SIGNET_FETCH_ALLOW" help:"CIDRs, separated by commas, outside of the internet that addresses of clients (back-channel logout) may lead to, also without TLS"`
+	FetchAllow            proxies      `env:"SIGNET_FETCH_ALLOW" help:"CIDRs, separated by commas, outside of the internet that addresses of clients (back-channel logout, jwks_uri, metadata documents) may lead to, also without TLS"`
 	Registration          registration `env:"SIGNET_REGISTRATION" envDefault:"off" help:"who may register clients by themselves: off, token (who has an initial access token) or open (anybody, so many a day from an address)"`
 	RegistrationScopes    scopes       `env:"SIGNET_REGISTRATION_SCOPES" envDefault:"openid profile email offline_access" help:"what those may ask for"`
 	RegistrationAudiences audiences    `env:"SIGNET_REGISTRATION_AUDIENCES" help:"the resources, separated by commas, that their tokens may be for, besides the issuer"`
+	ClientDocuments       bool         `env:"SIGNET_CLIENT_METADATA_DOCUMENTS" envDefault:"false" help:"a client id may be the https address of a document with the client's metadata, which is fetched; what those may ask for is as for clients that register themselves"`
 	SMTPURL               string       `env:"SIGNET_SMTP_URL" help:"the mail server, smtps://user:password@host or smtp://user:password@host:587; unset: no mail is sent, and links are handed out"`
 	MailFrom              mailFrom     `env:"SIGNET_MAIL_FROM" help:"the address that mails come from, such as Example <login@example.com>"`
 	SignUp                signUp       `env:"SIGNET_SIGN_UP" envDefault:"off" help:"who may make an account: off, invited (who was invited may ask for the link again) or open (anybody with an address)"`

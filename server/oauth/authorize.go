@@ -150,9 +150,12 @@ func (s *Server) target(ctx context.Context, form url.Values) (*clients.Client, 
 	if id == "" {
 		return nil, target{}, invalidRequest("the parameter client_id is missing")
 	}
-	client, err := s.clients.Known(ctx, id)
+	client, err := s.clients.Asking(ctx, id)
 	if errors.Is(err, clients.ErrUnauthenticated) {
 		return nil, target{}, badRequest("invalid_client", "no client with this client_id is registered, or it is disabled")
+	}
+	if errors.Is(err, clients.ErrDocument) {
+		return nil, target{}, badRequest("invalid_client", printable(err.Error()))
 	}
 	if err != nil {
 		return nil, target{}, err
@@ -471,6 +474,13 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 func (s *Server) grant(c *gin.Context, client *clients.Client, l visitorLogin, r *authorizations.Request, decision authorizations.Decision) error {
 	if r.Device != "" {
 		return s.approveDevice(c, client, l, r)
+	}
+	client, err := s.clients.Keep(c.Request.Context(), client, request.From(c.Request.Context()).Origin)
+	if errors.Is(err, clients.ErrUnauthenticated) || errors.Is(err, clients.ErrChanged) {
+		return authorizations.ErrChanged
+	}
+	if err != nil {
+		return err
 	}
 	code, err := s.authorizations.Issue(c.Request.Context(), client, l, r, decision, request.From(c.Request.Context()).Origin)
 	if err == nil {

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"crypto/rand"
+	"errors"
 	"net/http"
 	"net/url"
 	"unicode/utf8"
@@ -103,7 +104,11 @@ func shownClient(c *clients.Client) *pages.Client {
 	if c.ID == "" {
 		return nil
 	}
-	return &pages.Client{Name: c.Name, LogoURI: c.LogoURI, HomeURI: c.ClientURI, PolicyURI: c.PolicyURI, TermsURI: c.TOSURI}
+	name := c.Name
+	if host := c.DocumentHost(); host != "" && host != name { // anybody may take any name, but not anybody's address
+		name += " (" + host + ")"
+	}
+	return &pages.Client{Name: name, LogoURI: c.LogoURI, HomeURI: c.ClientURI, PolicyURI: c.PolicyURI, TermsURI: c.TOSURI}
 }
 
 // askConsent shows what the client asks for. What was allowed before is set apart, unless the client wants it all asked for again.
@@ -197,11 +202,14 @@ func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Cli
 	if r.Page != "" {
 		return own, true
 	}
-	client, err := s.clients.Known(c.Request.Context(), r.ClientID)
+	client, err := s.clients.Asking(c.Request.Context(), r.ClientID)
 	if err == nil && r.Device == "" {
 		if _, ok := client.Redirect(r.RedirectURI); !ok {
 			err = invalidRequest("the redirect_uri is not registered for this client any more")
 		}
+	}
+	if errors.Is(err, clients.ErrDocument) {
+		err = badRequest("invalid_client", printable(err.Error()))
 	}
 	if err != nil {
 		s.refusePage(c, r.Locales, err)

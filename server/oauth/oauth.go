@@ -139,6 +139,7 @@ func metadata(issuer string, languages []string, c *clients.Service) []byte {
 		TokenAuth             []clients.AuthMethod          `json:"token_endpoint_auth_methods_supported"`
 		DeviceEndpoint        string                        `json:"device_authorization_endpoint"`
 		RegistrationEndpoint  string                        `json:"registration_endpoint,omitempty"`
+		ClientDocuments       bool                          `json:"client_id_metadata_document_supported,omitempty"`
 		RevocationEndpoint    string                        `json:"revocation_endpoint"`
 		RevocationAuth        []clients.AuthMethod          `json:"revocation_endpoint_auth_methods_supported"`
 		IntrospectionEndpoint string                        `json:"introspection_endpoint"`
@@ -168,7 +169,7 @@ func metadata(issuer string, languages []string, c *clients.Service) []byte {
 		ScopesSupported: append(slices.Clone(clients.StandardScopes), clients.ScopeAdmin, clients.ScopeAccount),
 		ResponseTypes:   []string{"code"}, ResponseModes: authorizations.ResponseModes, GrantTypes: clients.Grants,
 		SubjectTypes: []string{"public"}, IDTokenAlgs: []keys.Algorithm{keys.RS256, keys.ES256, keys.PS256, keys.EdDSA},
-		DeviceEndpoint: issuer + deviceAuthorizationPath, RegistrationEndpoint: registration, TokenAuth: clients.AuthMethods, RevocationEndpoint: issuer + "/revoke", RevocationAuth: clients.AuthMethods,
+		DeviceEndpoint: issuer + deviceAuthorizationPath, RegistrationEndpoint: registration, ClientDocuments: c.DocumentsSupported(), TokenAuth: clients.AuthMethods, RevocationEndpoint: issuer + "/revoke", RevocationAuth: clients.AuthMethods,
 		IntrospectionEndpoint: issuer + "/introspect", IntrospectionAuth: proving,
 		ChallengeMethods: []string{"S256"}, IssParameter: true, Claims: claims, ClaimTypes: []string{"normal"}, ClaimsParameter: true,
 		Prompts: authorizations.Prompts, ACRs: logins.Classes, UILocales: languages, BackchannelLogout: true, BackchannelSession: true,
