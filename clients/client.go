@@ -22,7 +22,7 @@ const (
 	RefreshToken      Grant = "refresh_token"
 	ClientCredentials Grant = "client_credentials"
 	DeviceCode        Grant = "urn:ietf:params:oauth:grant-type:device_code"    // RFC 8628
-	TokenExchange     Grant = "urn:ietf:params:oauth:grant-type:token-exchange" // RFC 8693
+	TokenExchange     Grant = "urn:ietf:params:oauth:grant-type:token-exchange" //nolint:gosec // RFC 8693
 )
 
 // Grants lists the grants that the server knows.

@@ -39,7 +39,7 @@ func startDocuments(t testing.TB) *documents {
 func (d *documents) say(text string) {
 	f := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		_, _ = w.Write([]byte(strings.Replace(text, "%s", d.URL+r.URL.Path, 1)))
+		_, _ = w.Write([]byte(strings.Replace(text, "%s", d.URL+r.URL.Path, 1))) //nolint:gosec // JSON
 	}
 	d.serve.Store(&f)
 }
@@ -85,7 +85,7 @@ func TestClientMetadataDocuments(t *testing.T) {
 			app := func(members string) func(http.ResponseWriter, *http.Request) {
 				return func(w http.ResponseWriter, q *http.Request) {
 					w.Header().Set("Content-Type", "application/json")
-					_, _ = fmt.Fprintf(w, `{"client_id": "%s%s", "redirect_uris": ["%s"]%s}`, d.URL, q.URL.Path, callback, members)
+					_, _ = fmt.Fprintf(w, `{"client_id": "%s%s", "redirect_uris": ["%s"]%s}`, d.URL, q.URL.Path, callback, members) //nolint:gosec // likewise
 				}
 			}
 			bad := map[string]func(http.ResponseWriter, *http.Request){

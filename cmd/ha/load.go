@@ -333,8 +333,8 @@ func (b *browser) redeem(ctx context.Context, code string) bool {
 			return false
 		}
 		l.mu.Lock()
-		switch {
-		case a.status == http.StatusOK:
+		switch a.status {
+		case http.StatusOK:
 			l.counts.codes++
 			b.id = a.ID
 		default: // begun anew; for want of an answer, or, if the tries took longer than a code lives, for its age

@@ -44,14 +44,13 @@ func main() {
 	keep := flag.Bool("keep", false, "keep the logs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	defer stop()
 	err := run(ctx, strings.Split(*names, ","), *runs, *chains, *keep)
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")
 	}
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ha:", err)
-		stop()
 		os.Exit(1)
 	}
 }

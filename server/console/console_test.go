@@ -665,7 +665,7 @@ func TestUsers(t *testing.T) {
 			w.post(t, "/user/profile", "id", bob.ID, "name", "Somebody", member, value).want(t, http.StatusUnprocessableEntity, `id="`+member+`-error"`, `value="Somebody"`)
 		}
 		w.post(t, "/user/profile", "id", bob.ID, "name", "Bob", "email", "other@example.com", "email_verified", "yes").leads(t, "/user?done=user-saved&id="+bob.ID)
-		if bob, err = s.users.Find(t.Context(), "bob"); err != nil || bob.Profile.EmailVerified || bob.Profile.Email != "other@example.com" || len(bob.Profile.Groups)+len(bob.Profile.Claims) > 0 {
+		if bob, err = s.users.Find(t.Context(), "bob"); err != nil || bob.EmailVerified || bob.Email != "other@example.com" || len(bob.Groups)+len(bob.Claims) > 0 {
 			t.Errorf("%+v, %v", bob.Profile, err)
 		}
 		w.post(t, "/user/admin", "id", bob.ID).leads(t, "/user?done=user-admin&id="+bob.ID)

@@ -41,11 +41,11 @@ func (s *Console) showProfile(v *visit) error {
 		return err
 	}
 	f := profileForm{
-		User: u, Texts: fieldsOf(u.Profile), EmailVerified: u.Profile.EmailVerified, PhoneVerified: u.Profile.PhoneNumberVerified,
-		Groups: strings.Join(u.Profile.Groups, "\n"),
+		User: u, Texts: fieldsOf(u.Profile), EmailVerified: u.EmailVerified, PhoneVerified: u.PhoneNumberVerified,
+		Groups: strings.Join(u.Groups, "\n"),
 	}
-	if len(u.Profile.Claims) > 0 {
-		text, err := json.MarshalIndent(u.Profile.Claims, "", "  ")
+	if len(u.Claims) > 0 {
+		text, err := json.MarshalIndent(u.Claims, "", "  ")
 		if err != nil {
 			return err
 		}
@@ -79,10 +79,10 @@ func (s *Console) changeProfile(v *visit) error {
 		set(f.Texts[i].Name, f.Texts[i].Value)
 	}
 	// Left as it was, a box says nothing about an address that is new.
-	if f.EmailVerified != u.Profile.EmailVerified {
+	if f.EmailVerified != u.EmailVerified {
 		set("email_verified", f.EmailVerified)
 	}
-	if f.PhoneVerified != u.Profile.PhoneNumberVerified {
+	if f.PhoneVerified != u.PhoneNumberVerified {
 		set("phone_number_verified", f.PhoneVerified)
 	}
 	set("groups", lines(f.Groups))

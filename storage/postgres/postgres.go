@@ -40,7 +40,7 @@ type Store struct {
 	pooler    *pooler
 	rotations *gatherer
 	codes     *gatherer // their issue and redemption
-	questions *gatherer // introspections, and who is logged in in a browser
+	questions *gatherer // introspections, and who is logged in, in a browser
 }
 
 // Open prepares a pool for the database at the URL, or in keyword=value form, and does not connect yet. The tracer may be nil.
