@@ -162,9 +162,10 @@ func (s *Service) Issue(ctx context.Context, c *clients.Client, l logins.Login, 
 	return s.writeCode(n.Code), nil
 }
 
-// impersonable tells whether any program on the user's device could receive what is sent to the client.
+// impersonable tells whether any program on the user's device could receive what is sent to the client. Of a client that came by itself
+// nobody knows that it is a web app's developer who has it on loopback.
 func impersonable(c *clients.Client, redirectURI string) bool {
-	return c.ApplicationType == clients.Native && !strings.HasPrefix(redirectURI, "https:")
+	return (c.ApplicationType == clients.Native || c.Registered) && !strings.HasPrefix(redirectURI, "https:")
 }
 
 // Allowance is what a user has allowed a client, as they see it.

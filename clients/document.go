@@ -23,7 +23,7 @@ const (
 	documentTTL   = 10 * time.Minute // without another look
 	staleTTL      = 24 * time.Hour   // where the other look fails
 	refusalTTL    = 30 * time.Second // one that could not be had, or is none
-	maxDocuments  = 1000             // that are remembered
+	maxDocuments  = 256              // that are remembered
 	maxDocumentID = 255              // bytes, as of any client id
 )
 

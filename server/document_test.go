@@ -185,6 +185,17 @@ func TestClientMetadataDocuments(t *testing.T) {
 			}
 		}, withDocuments)
 	})
+	t.Run("on loopback, where any program may wait for the code, users are asked each time", func(t *testing.T) {
+		each(t, func(t *testing.T, r *replica) {
+			d, s, ann := startDocuments(t), r.surfer(t), r.user(t, "ann")
+			d.say(`{"client_id": "%s", "redirect_uris": ["http://127.0.0.1/cb"]}`)
+			q := ask(d.tool("/tool"), "redirect_uri", "http://127.0.0.1:4711/cb")
+			s.grant(q, ann).code(t)
+			if v := s.authorize(q); v.status != 200 || !strings.HasSuffix(v.action, "/consent") {
+				t.Errorf("%d, Location %v, %q", v.status, v.location, v.action)
+			}
+		}, withDocuments)
+	})
 	t.Run("off, an address is a client id like any other", func(t *testing.T) {
 		each(t, func(t *testing.T, r *replica) {
 			d := startDocuments(t)
