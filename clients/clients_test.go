@@ -499,7 +499,7 @@ func TestTTL(t *testing.T) {
 // What another process says of clients' pages and of scopes is known within the same time; what this one does, at once.
 func TestLatelyKnown(t *testing.T) {
 	t.Parallel()
-	url := storagetest.SQLite(t)
+	url := storagetest.MigratedSQLite(t)
 	synctest.Test(t, func(t *testing.T) {
 		store, err := storage.Open(t.Context(), url, nil)
 		check(t, err)
@@ -583,7 +583,7 @@ func TestCacheStaleness(t *testing.T) {
 	if clients.Staleness > 2*time.Second {
 		t.Errorf("clients may be stale for %s", clients.Staleness)
 	}
-	url := storagetest.SQLite(t)
+	url := storagetest.MigratedSQLite(t)
 	synctest.Test(t, func(t *testing.T) {
 		store, err := storage.Open(t.Context(), url, nil)
 		check(t, err)

@@ -14,7 +14,7 @@ import (
 // FuzzAuthorize asks for a code with any query, in a browser where nobody is logged in: there is a page, or the client's own registered
 // address, and never a fault.
 func FuzzAuthorize(f *testing.F) {
-	r := start(f, &backend{Name: "sqlite", URL: storagetest.SQLite(f)})
+	r := start(f, &backend{Name: "sqlite", URL: storagetest.MigratedSQLite(f)})
 	c := r.shop(f, "shop", trusted, func(c *clients.Client) { c.RedirectURIs = append(c.RedirectURIs, "http://127.0.0.1/cb") })
 	for _, q := range []url.Values{
 		ask(c), ask(c, "prompt", "none"), ask(c, "response_mode", "form_post", "scope", "x"), ask(c, "response_mode", "fragment", "max_age", "x"), ask(c, "claims", `{"userinfo":{"name":null}}`),
@@ -68,7 +68,7 @@ func loopbackCallback(uri string) bool {
 
 // FuzzIDTokenHint: nothing is taken for an ID token but what the server has signed as one.
 func FuzzIDTokenHint(f *testing.F) {
-	r := start(f, &backend{Name: "sqlite", URL: storagetest.SQLite(f)})
+	r := start(f, &backend{Name: "sqlite", URL: storagetest.MigratedSQLite(f)})
 	c, u, s := r.shop(f, "shop", trusted), r.user(f, "alice"), r.surfer(f)
 	a := r.redeem(f, c, s.grant(ask(c), u).code(f)).issued(f)
 	genuine := a.text("id_token")

@@ -225,7 +225,7 @@ func TestPlaygroundTakesItsOwnAnswers(t *testing.T) {
 // Other names for this machine lead to the issuer's; forms of other sites do nothing.
 func TestPlaygroundStaysAtItsNames(t *testing.T) {
 	t.Parallel()
-	r := start(t, &backend{Name: "sqlite", URL: storagetest.SQLite(t)}, withPlayground)
+	r := start(t, &backend{Name: "sqlite", URL: storagetest.MigratedSQLite(t)}, withPlayground)
 	evil := r.surfer(t).open(http.MethodGet, "/playground", "", func(req *http.Request) { req.Host = "evil.example" })
 	if evil.status != http.StatusSeeOther || evil.location.String() != issuer+"/playground" || len(evil.header["Set-Cookie"]) != 0 {
 		t.Errorf("under another name: %d to %v", evil.status, evil.location)
@@ -249,7 +249,7 @@ func TestPlaygroundStaysAtItsNames(t *testing.T) {
 // Whoever comes after many others is remembered, and the one who was away the longest is not.
 func TestPlaygroundForgets(t *testing.T) {
 	t.Parallel()
-	r := start(t, &backend{Name: "sqlite", URL: storagetest.SQLite(t)}, withPlayground)
+	r := start(t, &backend{Name: "sqlite", URL: storagetest.MigratedSQLite(t)}, withPlayground)
 	r.user(t, "demo")
 	first, second := r.player(t, "127.0.0.1"), r.player(t, "127.0.0.1")
 	first.follow(first.logIn("demo"))
@@ -265,7 +265,7 @@ func TestPlaygroundForgets(t *testing.T) {
 // The client gets back what it needs, and keeps what else its owner wanted of it; nothing is written where nothing is to be done.
 func TestPlaygroundClient(t *testing.T) {
 	t.Parallel()
-	r := start(t, &backend{Name: "sqlite", URL: storagetest.SQLite(t)}, withPlayground)
+	r := start(t, &backend{Name: "sqlite", URL: storagetest.MigratedSQLite(t)}, withPlayground)
 	cfg := playground.Config{Addresses: []string{"http://localhost:9"}}
 	c, err := r.clients.Get(t.Context(), "playground")
 	check(t, err)
@@ -288,7 +288,7 @@ func TestPlaygroundClient(t *testing.T) {
 // Without signet dev there is no playground.
 func TestNoPlayground(t *testing.T) {
 	t.Parallel()
-	r := start(t, &backend{Name: "sqlite", URL: storagetest.SQLite(t)})
+	r := start(t, &backend{Name: "sqlite", URL: storagetest.MigratedSQLite(t)})
 	for _, path := range []string{"/playground", "/playground/callback", "/playground/playground.css"} {
 		r.get(t, path).want(t, http.StatusNotFound, "not_found")
 	}

@@ -265,7 +265,7 @@ func prefixes(list ...string) []netip.Prefix {
 // before the parallel tests, so that they do not stretch the one or the other.
 func TestFailedLoginsAreAlike(t *testing.T) {
 	const tries = 7
-	r := start(t, &backend{Name: "sqlite", URL: storagetest.SQLite(t)}) // the price is that of the hash, whatever the database
+	r := start(t, &backend{Name: "sqlite", URL: storagetest.MigratedSQLite(t)}) // the price is that of the hash, whatever the database
 	c := r.app(t, "app")
 	for _, name := range []string{"alice", "disabled"} { // with hashes of the usual price
 		u, err := r.users.Create(t.Context(), name, password, false, users.Profile{}, origin)

@@ -16,7 +16,7 @@ import (
 func inVirtualTime(t *testing.T, window time.Duration, f func(t *testing.T, x *fixture)) {
 	t.Helper()
 	t.Parallel()
-	url, secret := storagetest.SQLite(t), newSecret(t)
+	url, secret := storagetest.MigratedSQLite(t), newSecret(t)
 	synctest.Test(t, func(t *testing.T) {
 		store, err := storage.Open(t.Context(), url, nil)
 		check(t, err)

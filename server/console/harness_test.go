@@ -148,7 +148,7 @@ func each(t *testing.T, f func(t *testing.T, s *site), change ...func(*settings)
 func embedded(t *testing.T, change ...func(*settings)) *site {
 	t.Helper()
 	t.Parallel()
-	return start(t, &backend{Name: "sqlite", URL: storagetest.SQLite(t)}, change...)
+	return start(t, &backend{Name: "sqlite", URL: storagetest.MigratedSQLite(t)}, change...)
 }
 
 func check(t testing.TB, err error) {

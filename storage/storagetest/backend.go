@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"signet/storage"
 	"signet/storage/postgres"
+	"signet/storage/sqlite"
 )
 
 // Backend is a database that a test may do with as it likes.
@@ -35,7 +37,7 @@ func Each(t *testing.T, f func(t *testing.T, b *Backend)) {
 	})
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
-		f(t, newBackend(t, "sqlite", SQLite(t)))
+		f(t, newBackend(t, "sqlite", MigratedSQLite(t)))
 	})
 }
 
@@ -43,7 +45,7 @@ func Each(t *testing.T, f func(t *testing.T, b *Backend)) {
 func EachAlone(t *testing.T, f func(t *testing.T, b *Backend)) {
 	t.Helper()
 	t.Run("postgres", func(t *testing.T) { f(t, newBackend(t, "postgres", migratedPostgres(t))) })
-	t.Run("sqlite", func(t *testing.T) { f(t, newBackend(t, "sqlite", SQLite(t))) })
+	t.Run("sqlite", func(t *testing.T) { f(t, newBackend(t, "sqlite", MigratedSQLite(t))) })
 }
 
 func newBackend(t testing.TB, name, url string) *Backend {
@@ -88,6 +90,41 @@ func migratedPostgres(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return newDatabase(t, serverURL(t), from)
+}
+
+// templateFile is what is in the file of an embedded database that has the schema: to migrate takes most of the time of
+// a short test, the more so under the race detector.
+var templateFile = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "signet-sqlite-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path, ctx := filepath.Join(dir, "signet.db"), context.Background()
+	store, err := sqlite.Open(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	err = store.Migrate(ctx)
+	store.Close() // puts into the file what is in its log
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+// MigratedSQLite returns the URL of a fresh embedded database that has the schema.
+func MigratedSQLite(t testing.TB) string {
+	t.Helper()
+	file, err := templateFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := SQLite(t)
+	if err := os.WriteFile(strings.TrimPrefix(at, "sqlite:"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return at
 }
 
 // Open opens a store on the database, with a pool of its own, brings the schema up to date, and closes it when the test ends.
