@@ -36,6 +36,7 @@ type Factor struct {
 	LastUsedAt *time.Time `json:"last_used_at"` // null: never
 
 	UserID       string `json:"-"`
+	UserEpoch    int64  `json:"-"` // of one that is to be added: the user's, as they were when they were asked who they are
 	Material     []byte `json:"-"` // TOTP: the sealed secret; a passkey: its public record, in JSON
 	CredentialID []byte `json:"-"` // of a passkey
 	Counter      int64  `json:"-"` // TOTP: the last step that a code was taken of; a passkey: its signature counter
@@ -62,7 +63,7 @@ type FactorStore interface {
 	Factors(ctx context.Context, userID string) (Factors, error)
 	// PasskeyOwner returns the id of the user that a credential is of; ok is false for an unknown one.
 	PasskeyOwner(ctx context.Context, credentialID []byte) (userID string, ok bool, err error)
-	// AddFactor inserts a factor of a user of that epoch, and the digests of the recovery codes if the user has none. It returns
+	// AddFactor inserts a factor of a user of that epoch, and the digests of the recovery codes if it is the first. It returns
 	// added if there was none like it, a second TOTP or the same credential, and the user has not changed; gave, if the codes are now
 	// the user's.
 	AddFactor(ctx context.Context, f Factor, codes [][]byte, e audit.Event) (added, gave bool, err error)

@@ -131,7 +131,7 @@ func (s *Service) AddPasskey(ctx context.Context, u users.User, browser, sealed,
 		return Factor{}, nil, err
 	}
 	return s.add(ctx, Factor{
-		ID: uuid.NewString(), Type: Passkey, Name: name, UserID: u.ID, Material: record, CredentialID: c.ID, Counter: counter,
+		ID: uuid.NewString(), Type: Passkey, Name: name, UserID: u.ID, UserEpoch: u.Epoch, Material: record, CredentialID: c.ID, Counter: counter,
 	}, o)
 }
 

@@ -83,7 +83,7 @@ func (s *Service) AddTOTP(ctx context.Context, u users.User, place, sealed, code
 		return Factor{}, nil, ErrWrongFactor
 	}
 	id := uuid.NewString()
-	f := Factor{ID: id, Type: TOTP, Name: name, UserID: u.ID, Counter: step, Material: s.sealer.Seal(read.Secret, totpIdentity(u.ID, id))}
+	f := Factor{ID: id, Type: TOTP, Name: name, UserID: u.ID, UserEpoch: u.Epoch, Counter: step, Material: s.sealer.Seal(read.Secret, totpIdentity(u.ID, id))}
 	return s.add(ctx, f, o)
 }
 

@@ -53,7 +53,7 @@ func (s *Store) PasskeyOwner(ctx context.Context, credentialID []byte) (userID s
 }
 
 // addFactor locks the user's row, so that of two first factors added at once one brings its recovery codes.
-const addFactor = `WITH owner AS (SELECT id FROM users WHERE id = @user AND NOT disabled FOR UPDATE), added AS (
+const addFactor = `WITH owner AS (SELECT id FROM users WHERE id = @user AND epoch = @user_epoch AND NOT disabled FOR UPDATE), added AS (
 		INSERT INTO factors (id, user_id, type, name, material, credential_id, counter)
 		SELECT @id, id, @type, @name, @material, @credential, @counter FROM owner
 		ON CONFLICT DO NOTHING RETURNING user_id
@@ -63,7 +63,7 @@ const addFactor = `WITH owner AS (SELECT id FROM users WHERE id = @user AND NOT 
 // AddFactor implements logins.FactorStore.
 func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, e audit.Event) (added, gave bool, err error) {
 	args := with(e, pgx.NamedArgs{
-		"id": f.ID, "user": f.UserID, "type": string(f.Type), "name": f.Name, "material": f.Material, "credential": f.CredentialID,
+		"id": f.ID, "user": f.UserID, "user_epoch": f.UserEpoch, "type": string(f.Type), "name": f.Name, "material": f.Material, "credential": f.CredentialID,
 		"counter": f.Counter, "digests": codes,
 	})
 	// A repetition after a lost answer would say that the factor is there already, and show no codes.
