@@ -209,6 +209,10 @@ func (s *site) furnish(t testing.TB) {
 	s.app(t, "api", func(c *clients.Client) {
 		c.Name, c.Grants, c.ResourceServer, c.Scope = "Orders API", []clients.Grant{}, true, nil
 	})
+	s.app(t, "bank", func(c *clients.Client) {
+		c.Name, c.AuthMethod, c.JWKS, c.Profile = "Bank", clients.PrivateKeyJWT, json.RawMessage(publicKeys), clients.FAPI2
+		c.Grants, c.RedirectURIs = []clients.Grant{clients.AuthorizationCode, clients.RefreshToken}, []string{"https://bank.example.com/callback"}
+	})
 	_, err := s.clients.SetDisabled(t.Context(), "nightly", true, origin)
 	check(t, err)
 	agents := []string{
@@ -336,7 +340,7 @@ func TestPagesAreAccessible(t *testing.T) {
 	check(t, err)
 	for _, p := range []struct{ name, path string }{
 		{"overview", "/"}, {"overview-month", "/?range=month"}, {"clients", "/clients"}, {"clients-none", "/clients?q=nothing"},
-		{"client-kinds", "/clients/new"}, {"client-new", "/clients/new?kind=spa"}, {"client-new-api", "/clients/new?kind=api"}, {"scopes", "/scopes?name=orders:read"}, {"client", "/client?id=shop"},
+		{"client-kinds", "/clients/new"}, {"client-new", "/clients/new?kind=spa"}, {"client-new-api", "/clients/new?kind=api"}, {"client-new-fapi", "/clients/new?kind=fapi"}, {"client-fapi", "/client?id=bank"}, {"scopes", "/scopes?name=orders:read"}, {"client", "/client?id=shop"},
 		{"client-off", "/client?id=nightly"}, {"client-console", "/client?id=signet-console"}, {"client-delete", "/client/delete?id=shop"},
 		{"users", "/users"}, {"users-none", "/users?q=nobody"}, {"user-new", "/users/new"}, {"user", "/user?id=" + bob.ID},
 		{"user-profile", "/user/profile?id=" + bob.ID},

@@ -1,7 +1,10 @@
 package console
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -53,6 +56,10 @@ var clientKinds = []clientKind{
 		clients.Client{AuthMethod: clients.SecretBasic, Grants: []clients.Grant{}, ResourceServer: true},
 	},
 	{
+		"fapi", "High-security app (FAPI 2.0)", "Runs on a server, and proves itself by a key of its own, as banks and health services ask of each other. What it gets is good for that server alone.",
+		clients.Client{AuthMethod: clients.PrivateKeyJWT, Grants: codeGrants, Scope: loginScope, Profile: clients.FAPI2},
+	},
+	{
 		"form", "App with its own login form", "A first-party app that asks for name and password itself. Take one of the others where you can.",
 		clients.Client{AuthMethod: clients.SecretBasic, Grants: []clients.Grant{clients.Password, clients.RefreshToken}},
 	},
@@ -65,6 +72,8 @@ func kindOf(c *clients.Client) clientKind {
 	}
 	name := "web"
 	switch {
+	case c.Profile == clients.FAPI2:
+		name = "fapi"
 	case c.May(clients.AuthorizationCode) && c.ApplicationType == clients.Native:
 		name = "native"
 	case c.May(clients.AuthorizationCode) && c.Public():
@@ -136,6 +145,9 @@ type clientForm struct {
 	BackchannelSession                         bool
 	AccessTTL, RefreshTTL, SessionTTL          string
 
+	JWKS, JWKSURI, AssertionAlg, Profile string
+	RequirePAR, RequireDPoP              bool
+
 	Problems map[string]string // by the field's name
 }
 
@@ -151,19 +163,33 @@ func (f clientForm) LogsIn() bool {
 	return !f.New && f.Kind.Name != "machine" && f.Kind.Name != "api" && f.Kind.Name != "console"
 }
 
+// ByKeys tells whether anything is in the fields that say how the client proves itself by keys.
+func (f clientForm) ByKeys() bool {
+	return f.JWKS != "" || f.JWKSURI != "" || f.AssertionAlg != "" || f.Profile != "" || f.RequirePAR || f.RequireDPoP || f.AuthMethod == string(clients.PrivateKeyJWT)
+}
+
 // Troubled tells whether any of the fields has a problem.
 func (f clientForm) Troubled(fields ...string) bool {
 	return slices.ContainsFunc(fields, func(field string) bool { return f.Problems[field] != "" })
 }
 
+// option is one of the things that a form lets one choose from.
+type option struct{ Value, Label string }
+
 // Choices are what the form lets one choose from.
 func (clientForm) Choices() map[string]any {
-	algorithms := make([]struct{ Value, Label string }, len(clients.IDTokenAlgs))
-	for i, a := range clients.IDTokenAlgs {
-		algorithms[i].Value, algorithms[i].Label = string(a), string(a)
+	var algorithms []option
+	for _, a := range clients.IDTokenAlgs {
+		algorithms = append(algorithms, option{string(a), string(a)})
+	}
+	assertions := []option{{"", "any that its keys are for"}}
+	for _, a := range clients.AssertionAlgs {
+		assertions = append(assertions, option{string(a), string(a)})
 	}
 	return map[string]any{
-		"Grants": []struct{ Value, Label string }{
+		"Assertions": assertions,
+		"Profiles":   []option{{"", "none"}, {string(clients.FAPI2), "FAPI 2.0 Security Profile (fapi2)"}},
+		"Grants": []option{
 			{string(clients.AuthorizationCode), "authorization_code: users log in at Signet’s page"},
 			{string(clients.Password), "password: a user’s name and password for tokens"},
 			{string(clients.RefreshToken), "refresh_token: new tokens without a log-in"},
@@ -171,14 +197,15 @@ func (clientForm) Choices() map[string]any {
 			{string(clients.DeviceCode), "device_code: users log in on another device"},
 			{string(clients.TokenExchange), "token_exchange: a user’s token for another one"},
 		},
-		"Types": []struct{ Value, Label string }{
+		"Types": []option{
 			{string(clients.Web), "on a server or in a browser (web)"},
 			{string(clients.Native), "installed on a device (native)"},
 		},
 		"Algorithms": algorithms,
-		"Methods": []struct{ Value, Label string }{
+		"Methods": []option{
 			{string(clients.SecretBasic), "with a secret, in the header (client_secret_basic)"},
 			{string(clients.SecretPost), "with a secret, in the body (client_secret_post)"},
+			{string(clients.PrivateKeyJWT), "with its keys (private_key_jwt)"},
 			{string(clients.None), "not at all: a public client (none)"},
 		},
 	}
@@ -194,11 +221,21 @@ func formOf(c *clients.Client) clientForm {
 		PostLogoutRedirectURIs: strings.Join(c.PostLogoutRedirectURIs, "\n"), BackchannelLogoutURI: c.BackchannelLogoutURI,
 		OptionalPKCE: c.OptionalPKCE, SkipConsent: c.SkipConsent, RequireAuthTime: c.RequireAuthTime, BackchannelSession: c.BackchannelLogoutSessionRequired,
 		AccessTTL: clients.FormatTTL(c.AccessTTL), RefreshTTL: clients.FormatTTL(c.RefreshTTL), SessionTTL: clients.FormatTTL(c.SessionTTL),
+		JWKS: indented(c.JWKS), JWKSURI: c.JWKSURI, AssertionAlg: string(c.AssertionAlg), Profile: string(c.Profile), RequirePAR: c.RequirePAR, RequireDPoP: c.RequireDPoP,
 	}
 	for _, g := range c.Grants {
 		f.Grants = append(f.Grants, string(g))
 	}
 	return f
+}
+
+// indented is JSON as one reads it.
+func indented(text json.RawMessage) string {
+	var b bytes.Buffer
+	if err := json.Indent(&b, text, "", "  "); err != nil {
+		return string(text) // as it was entered
+	}
+	return b.String()
 }
 
 // readClient reads the form into a client that has been so far: what the form has no fields for stays. What cannot be is the
@@ -226,6 +263,9 @@ func (v *visit) readClient(c clients.Client) (clients.Client, clientForm) {
 	if v.Request.PostForm.Has("application_type") { // the form has the fields of an app that logs users in
 		v.readLogin(&c, problems)
 	}
+	if v.Request.PostForm.Has("profile") { // nor has a form that was opened before an upgrade
+		v.readKeys(&c)
+	}
 	for field, ttl := range map[string]*time.Duration{"access_token_ttl": &c.AccessTTL, "refresh_token_ttl": &c.RefreshTTL, "session_ttl": &c.SessionTTL} {
 		if *ttl, err = clients.ParseTTL(strings.TrimSpace(v.form(field))); err != nil {
 			problems[field] = fields[field] + ": " + err.Error()
@@ -236,6 +276,7 @@ func (v *visit) readClient(c clients.Client) (clients.Client, clientForm) {
 	// As it was entered.
 	f.Scope, f.Audience, f.RedirectURIs, f.BrowserOrigins = v.form("scope"), v.form("audience"), v.form("redirect_uris"), v.form("browser_origins")
 	f.PostLogoutRedirectURIs, f.Contacts, f.DefaultMaxAge = v.form("post_logout_redirect_uris"), v.form("contacts"), v.form("default_max_age")
+	f.JWKS = v.form("jwks")
 	f.AccessTTL, f.RefreshTTL, f.SessionTTL = v.form("access_token_ttl"), v.form("refresh_token_ttl"), v.form("session_ttl")
 	return c, f
 }
@@ -260,6 +301,17 @@ func (v *visit) readLogin(c *clients.Client, problems map[string]string) {
 	}
 }
 
+// readKeys reads how the client proves itself by keys.
+func (v *visit) readKeys(c *clients.Client) {
+	text := func(name string) string { return strings.TrimSpace(v.form(name)) }
+	c.JWKS = nil
+	if keys := text("jwks"); keys != "" {
+		c.JWKS = json.RawMessage(keys)
+	}
+	c.JWKSURI, c.AssertionAlg, c.Profile = text("jwks_uri"), clients.AssertionAlg(text("token_endpoint_auth_signing_alg")), clients.Profile(text("profile"))
+	c.RequirePAR, c.RequireDPoP = text("require_pushed_authorization_requests") != "", text("dpop_bound_access_tokens") != ""
+}
+
 // fields are how the form calls the members of a client.
 var fields = map[string]string{
 	"client_id": "Id", "client_name": "Name", "token_endpoint_auth_method": "Authentication", "grant_types": "Grants", "scope": "Scope",
@@ -268,6 +320,8 @@ var fields = map[string]string{
 	"tos_uri": "Terms of service", "contacts": "Contacts", "post_logout_redirect_uris": "Addresses after logging out", "backchannel_logout_uri": "Back-channel logout",
 	"backchannel_logout_session_required": "Back-channel logout", "id_token_signed_response_alg": "ID tokens", "default_max_age": "Oldest login",
 	"require_auth_time": "Time of the login", "access_token_ttl": "Access tokens", "refresh_token_ttl": "Idle sessions", "session_ttl": "Sessions",
+	"jwks": "Public keys", "jwks_uri": "Address of its keys", "token_endpoint_auth_signing_alg": "Signature of assertions", "profile": "Profile",
+	"require_pushed_authorization_requests": "Pushed requests", "dpop_bound_access_tokens": "DPoP",
 }
 
 // blame puts an error of the clients room beside its field. It returns false for errors that are not about the form.
@@ -332,14 +386,14 @@ func (s *Console) showSecret(v *visit, c *clients.Client, notice string) error {
 // curl is a line for a shell that uses the client, or nothing: to log in by code takes a browser.
 func (s *Console) curl(c *clients.Client) string {
 	issuer := s.Tokens.Issuer()
-	if c.May(clients.DeviceCode) {
+	if c.May(clients.DeviceCode) && c.AuthMethod != clients.PrivateKeyJWT {
 		who := "--data-urlencode 'client_id=" + strings.ReplaceAll(c.ID, "'", `'\''`) + "'"
 		if !c.Public() {
 			who = "-u '" + url.QueryEscape(c.ID) + ":" + c.Secret + "'"
 		}
 		return "curl " + who + " '" + issuer + "/device_authorization' \\\n  -d scope=openid"
 	}
-	if c.May(clients.AuthorizationCode) || c.Public() && !c.May(clients.Password) {
+	if c.May(clients.AuthorizationCode) || c.AuthMethod == clients.PrivateKeyJWT || c.Public() && !c.May(clients.Password) {
 		return ""
 	}
 	if c.Public() {
@@ -368,8 +422,88 @@ func (s *Console) showClient(v *visit) error {
 // showClientForm shows the client's page, with the form as it is filled in.
 func (s *Console) showClientForm(v *visit, status int, c *clients.Client, f clientForm) error {
 	return s.show(v, status, "client", page{Title: c.Name, Section: "Clients", Data: map[string]any{
-		"Client": c, "Form": f, "Own": c.ID == ClientID,
+		"Client": c, "Form": f, "Own": c.ID == ClientID, "Abilities": s.abilities(c),
 	}})
+}
+
+// ability is something that a client may do, or that holds for it.
+type ability struct{ Label, Text string }
+
+// grantWords say what the grants are for.
+var grantWords = map[clients.Grant]string{
+	clients.AuthorizationCode: "for users who log in at Signet’s page", clients.DeviceCode: "for users who log in on another device",
+	clients.Password: "for users whose password it asks for", clients.ClientCredentials: "for itself", clients.TokenExchange: "for other APIs, in exchange for a user’s token",
+	clients.RefreshToken: "new ones, without a log-in",
+}
+
+// abilities say at a glance what the client may do, and how it proves that it is the one.
+func (s *Console) abilities(c *clients.Client) []ability {
+	var gets, has []string
+	for _, g := range clients.Grants {
+		if c.May(g) {
+			gets = append(gets, grantWords[g])
+		}
+	}
+	if len(gets) == 0 {
+		gets = []string{"none"}
+	}
+	list := []ability{{"Gets tokens", strings.Join(gets, "; ")}}
+	if c.Scope != nil && len(c.Grants) > 0 {
+		scope := "nothing in particular: it has no scope"
+		if len(c.Scope) > 0 {
+			scope = c.Scope.String()
+		}
+		list = append(list, ability{"They allow", scope}, ability{"They are for", strings.Join(c.Resources(s.Tokens.Issuer()), ", ")})
+	}
+	if c.ResourceServer {
+		list = append(list, ability{"May introspect", "access tokens for " + strings.Join(c.Resources(s.Tokens.Issuer()), ", ")})
+	}
+	switch {
+	case c.Public():
+		has = []string{"nothing: it is a public client"}
+	case c.HasSecret():
+		has = []string{"a secret"}
+	case c.JWKSURI != "":
+		has = []string{"keys that are at " + c.JWKSURI}
+	default:
+		has = []string{"keys that are registered"}
+	}
+	if c.NeedsDPoP() {
+		has = append(has, "a DPoP proof with each token")
+	}
+	list = append(list, ability{"Proves itself by", strings.Join(has, "; ")})
+	if c.May(clients.AuthorizationCode) {
+		var needs []string
+		if c.NeedsPKCE() {
+			needs = append(needs, "PKCE")
+		}
+		if c.NeedsPAR() {
+			needs = append(needs, "a pushed request")
+		}
+		if !c.SkipConsent {
+			needs = append(needs, "the user’s consent")
+		}
+		if c.DefaultMaxAge != nil {
+			needs = append(needs, "a password entered in the last "+clients.FormatMaxAge(c.DefaultMaxAge))
+		}
+		if len(needs) == 0 {
+			needs = []string{"no more than the user"}
+		}
+		list = append(list, ability{"A log-in needs", strings.Join(needs, "; ")})
+	}
+	if len(c.BrowserOrigins) > 0 {
+		list = append(list, ability{"Tokens in cookies", "for pages at " + strings.Join(c.BrowserOrigins, ", ")})
+	}
+	if c.Profile != "" {
+		list = append(list, ability{"Profile", "FAPI 2.0 Security Profile"})
+	}
+	switch host := c.DocumentHost(); {
+	case host != "":
+		list = append(list, ability{"Came by itself", "and is what the document at its id says"})
+	case c.Registered:
+		list = append(list, ability{"Came by itself", fmt.Sprintf("and goes %d days after it was registered if nobody uses it", int(clients.UnusedTTL.Hours()/24))})
+	}
+	return list
 }
 
 func (s *Console) updateClient(v *visit) error {

@@ -1,6 +1,8 @@
 package console_test
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"io"
@@ -414,7 +416,7 @@ func TestClients(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		w, admin := s.admin(t, "admin")
 		w.get(t, "/clients").want(t, 200, "No app is registered yet")
-		w.get(t, "/clients/new").want(t, 200, "Web app", "Single-page app", "Native app", "Machine", "Resource server", "its own login form")
+		w.get(t, "/clients/new").want(t, 200, "Web app", "Single-page app", "Native app", "Machine", "Resource server", "its own login form", "High-security app")
 
 		// What each kind begins with.
 		spare := regexp.MustCompile(`name="spare" value="([^"]+)"`)
@@ -422,6 +424,7 @@ func TestClients(t *testing.T) {
 		for kind, want := range map[string]string{
 			"web": "[authorization_code refresh_token]", "spa": "[authorization_code refresh_token]", "native": "[authorization_code refresh_token]",
 			"machine": "[client_credentials]", "api": "[yes]", "form": "[password refresh_token]",
+			"fapi": "[authorization_code refresh_token]",
 		} {
 			form := w.get(t, "/clients/new?kind="+kind).want(t, 200).text
 			var got []string
@@ -431,6 +434,9 @@ func TestClients(t *testing.T) {
 			method := "client_secret_basic"
 			if kind == "spa" || kind == "native" {
 				method = "none"
+			}
+			if kind == "fapi" {
+				method = "private_key_jwt"
 			}
 			logsIn := strings.Contains(want, "authorization_code")
 			if strings.Contains(form, `id="redirect_uris"`) != logsIn || strings.Contains(form, `value="openid profile email offline_access"`) != logsIn ||
@@ -602,6 +608,141 @@ func TestClientsThatLogUsersIn(t *testing.T) {
 			w.get(t, "/client?id="+id).want(t, 200, "<dt>Kind</dt><dd>"+c.kind+"</dd>")
 		}
 	})
+}
+
+// publicKeys is a JWK Set of RFC 7517 appendix A.1.
+const publicKeys = `{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","kid":"1"}]}`
+
+// sameJSON compares JSON by what it says: PostgreSQL writes it in its own way.
+var sameJSON = cmp.Transformer("JSON", func(text json.RawMessage) (v any) {
+	_ = json.Unmarshal(text, &v)
+	return v
+})
+
+func TestClientsThatProveThemselvesByKeys(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		w, _ := s.admin(t, "admin")
+		send := func(pairs ...string) answer {
+			form := map[string]string{
+				"kind": "fapi", "client_id": "bank", "client_name": "Bank", "scope": "openid", "redirect_uris": "https://bank.example.com/cb", "grant_types": "authorization_code",
+				"token_endpoint_auth_method": "private_key_jwt", "application_type": "web", "id_token_signed_response_alg": "ES256", "profile": "fapi2",
+				"jwks": publicKeys, "jwks_uri": "", "token_endpoint_auth_signing_alg": "ES256",
+			}
+			for i := 0; i < len(pairs); i += 2 {
+				form[pairs[i]] = pairs[i+1]
+			}
+			var sent []string
+			for name, value := range form {
+				sent = append(sent, name, value)
+			}
+			return w.post(t, "/clients", sent...)
+		}
+		for _, c := range []struct {
+			name, field, problem string
+			pairs                []string
+		}{
+			{"no keys", "jwks", "Public keys: or jwks_uri is needed", []string{"jwks", ""}},
+			{"both", "jwks", "Public keys: and jwks_uri are given both", []string{"jwks_uri", "https://bank.example.com/keys"}},
+			{"no JSON", "jwks", "Public keys: must be a JWK Set", []string{"jwks", "-----BEGIN PUBLIC KEY-----"}},
+			{"a key without its set", "jwks", "Public keys: must be a JWK Set", []string{"jwks", `{"kty":"EC"}`}},
+			{"a private key", "jwks", "Public keys: key 1 is a private or a symmetric one", []string{"jwks", strings.Replace(publicKeys, `"kid"`, `"d":"AA","kid"`, 1)}},
+			{"no address", "jwks_uri", "Address of its keys:", []string{"jwks", "", "jwks_uri", "javascript:alert(1)"}},
+			{"an address in the clear", "jwks_uri", "must be https", []string{"jwks", "", "jwks_uri", "http://bank.example.com/keys"}},
+			{"another profile", "profile", "Profile:", []string{"profile", "fapi9"}},
+			{"an algorithm", "token_endpoint_auth_signing_alg", "Signature of assertions:", []string{"token_endpoint_auth_signing_alg", "HS256"}},
+			{"one that FAPI does not have", "token_endpoint_auth_signing_alg", "Signature of assertions:", []string{"token_endpoint_auth_signing_alg", "RS256"}},
+			{"FAPI with a secret", "token_endpoint_auth_method", "Authentication: must be private_key_jwt with the profile fapi2", []string{"token_endpoint_auth_method", "client_secret_basic"}},
+			{"FAPI without PKCE", "require_pkce", "PKCE: must be true with the profile fapi2", []string{"optional_pkce", "yes"}},
+			{"DPoP and cookies", "browser_origins", "Browser origins: cannot be with dpop_bound_access_tokens", []string{"profile", "", "dpop_bound_access_tokens", "yes", "browser_origins", "https://bank.example.com"}},
+		} {
+			send(c.pairs...).want(t, 422, `href="#`+c.field+`"`, `id="`+c.field+`-error"`, html.EscapeString(c.problem))
+			if _, err := s.clients.Get(t.Context(), "bank"); !errors.Is(err, clients.ErrNotFound) {
+				t.Fatalf("%s: registered all the same: %v", c.name, err)
+			}
+		}
+
+		send().want(t, 200, "The client is registered.", "Issuer")
+		got, err := s.clients.Get(t.Context(), "bank")
+		check(t, err)
+		want := got
+		want.Profile, want.JWKS, want.AssertionAlg, want.AuthMethod = clients.FAPI2, json.RawMessage(publicKeys), "ES256", clients.PrivateKeyJWT
+		if diff := cmp.Diff(want, got, sameJSON); diff != "" {
+			t.Errorf("registered (-want +got):\n%s", diff)
+		}
+		page := w.get(t, "/client?id=bank").want(t, 200, "High-security app", "<dt>Proves itself by</dt><dd>keys that are registered; a DPoP proof with each token</dd>",
+			"<dt>A log-in needs</dt><dd>PKCE; a pushed request; the user’s consent</dd>", "<dt>Gets tokens</dt><dd>for users who log in at Signet’s page</dd>",
+			"<dt>They allow</dt><dd>openid</dd>")
+
+		// The form, sent back as it is, changes nothing; and then to keys that are elsewhere, without the profile.
+		form := page.form(t, "/console/client")
+		w.do(t, http.MethodPost, "/client", form).leads(t, "/client?done=client-saved&id=bank")
+		want.Version++
+		got, err = s.clients.Get(t.Context(), "bank")
+		check(t, err)
+		if diff := cmp.Diff(want, got, sameJSON); diff != "" {
+			t.Errorf("sent back (-want +got):\n%s", diff)
+		}
+		form.Set("version", fmt.Sprint(got.Version))
+		for name, value := range map[string]string{
+			"jwks": "", "jwks_uri": "https://bank.example.com/keys", "profile": "", "token_endpoint_auth_signing_alg": "",
+			"require_pushed_authorization_requests": "yes", "dpop_bound_access_tokens": "yes",
+		} {
+			form.Set(name, value)
+		}
+		w.do(t, http.MethodPost, "/client", form).leads(t, "/client?done=client-saved&id=bank")
+		want.Version++
+		want.JWKS, want.JWKSURI, want.Profile, want.AssertionAlg, want.RequirePAR, want.RequireDPoP = nil, "https://bank.example.com/keys", "", "", true, true
+		got, err = s.clients.Get(t.Context(), "bank")
+		check(t, err)
+		if diff := cmp.Diff(want, got, sameJSON); diff != "" {
+			t.Errorf("changed (-want +got):\n%s", diff)
+		}
+		w.get(t, "/client?id=bank").want(t, 200, "keys that are at https://bank.example.com/keys")
+
+		// A form that was opened before an upgrade has none of these fields.
+		w.post(t, "/client", "client_id", "bank", "client_name", "Bank 2", "grant_types", "authorization_code", "redirect_uris", "https://bank.example.com/cb",
+			"token_endpoint_auth_method", "private_key_jwt").want(t, http.StatusSeeOther)
+		if got, err = s.clients.Get(t.Context(), "bank"); err != nil || got.JWKSURI == "" || !got.RequirePAR || !got.RequireDPoP {
+			t.Errorf("%v: %+v", err, got)
+		}
+	})
+}
+
+// What a client may do is seen at a glance.
+func TestAtAGlance(t *testing.T) {
+	s := embedded(t)
+	w, _ := s.admin(t, "admin")
+	age := 12 * time.Hour
+	for id, c := range map[string]struct {
+		client clients.Client
+		want   []string
+	}{
+		"web": {clients.Client{RedirectURIs: []string{"https://app.example.com/cb"}, DefaultMaxAge: &age}, []string{
+			"<dt>Gets tokens</dt><dd>for users who log in at Signet’s page; new ones, without a log-in</dd>", "<dt>They allow</dt><dd>openid profile email offline_access</dd>",
+			"<dt>They are for</dt><dd>" + s.url, "<dt>Proves itself by</dt><dd>a secret</dd>", "<dt>A log-in needs</dt><dd>PKCE; the user’s consent; a password entered in the last 12h</dd>",
+		}},
+		"first": {clients.Client{RedirectURIs: []string{"https://app.example.com/cb"}, SkipConsent: true, OptionalPKCE: true}, []string{"<dt>A log-in needs</dt><dd>no more than the user</dd>"}},
+		"spa": {clients.Client{RedirectURIs: []string{"https://app.example.com/cb"}, AuthMethod: clients.None, RequireDPoP: true}, []string{
+			"<dt>Proves itself by</dt><dd>nothing: it is a public client; a DPoP proof with each token</dd>",
+		}},
+		"job": {clients.Client{Grants: []clients.Grant{clients.ClientCredentials, clients.TokenExchange}, Scope: clients.Scope{}, Audience: []string{"https://api.example.com"}}, []string{
+			"<dt>Gets tokens</dt><dd>for itself; for other APIs, in exchange for a user’s token</dd>", "<dt>They allow</dt><dd>nothing in particular: it has no scope</dd>",
+			"<dt>They are for</dt><dd>https://api.example.com</dd>",
+		}},
+		"api": {clients.Client{Grants: []clients.Grant{}, ResourceServer: true, Audience: []string{"https://api.example.com"}}, []string{
+			"<dt>Gets tokens</dt><dd>none</dd>", "<dt>May introspect</dt><dd>access tokens for https://api.example.com</dd>",
+		}},
+		"cookies": {clients.Client{BrowserOrigins: []string{"https://app.example.com"}}, []string{"<dt>Tokens in cookies</dt><dd>for pages at https://app.example.com</dd>"}},
+		"guest":   {clients.Client{RedirectURIs: []string{"https://app.example.com/cb"}, Registered: true}, []string{"<dt>Came by itself</dt><dd>and goes 30 days after it was registered if nobody uses it</dd>"}},
+		"https://app.example.com/client": {clients.Client{RedirectURIs: []string{"https://app.example.com/cb"}, AuthMethod: clients.None, Registered: true}, []string{
+			"<dt>Came by itself</dt><dd>and is what the document at its id says</dd>",
+		}},
+	} {
+		c.client.ID = id
+		_, err := s.clients.Create(t.Context(), c.client, origin)
+		check(t, err)
+		w.get(t, "/client?id="+url.QueryEscape(id)).want(t, 200, c.want...)
+	}
 }
 
 func TestScopes(t *testing.T) {
