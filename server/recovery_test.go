@@ -543,30 +543,3 @@ func TestNoMailServer(t *testing.T) {
 		}
 	})
 }
-
-// From neither bytes nor time anybody can tell whether a user exists who asks for a link.
-func TestForgottenPasswordTakesTheSameTime(t *testing.T) {
-	onBackends(t, func(t *testing.T, b *backend) {
-		var box mailbox
-		r := start(t, b, withMail(&box, users.SignUpOff))
-		const names, each = 200, 10 // a name is good for ten mails an hour
-		for i := range names {
-			r.addressed(t, r.user(t, fmt.Sprint("known ", i)), fmt.Sprintf("user%d@example.com", i), true)
-		}
-		s := r.surfer(t)
-		took := map[string][]time.Duration{}
-		for i := range names * each {
-			for _, kind := range []string{"known", "other"} {
-				began := time.Now()
-				if v := s.forgotten(fmt.Sprint(kind, " ", i%names), fmt.Sprintf("10.%d.%d.%d", len(kind), i/250, i%250)); v.status != 200 {
-					t.Fatalf("%d %s", v.status, v.body)
-				}
-				took[kind] = append(took[kind], time.Since(began))
-			}
-		}
-		median := func(kind string) time.Duration { slices.Sort(took[kind]); return took[kind][names*each/2] }
-		if known, unknown := median("known"), median("other"); known > unknown*11/10 || unknown > known*11/10 {
-			t.Errorf("%s for one who exists, %s for one who does not", known, unknown)
-		}
-	})
-}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -13,8 +12,6 @@ import (
 	"golang.org/x/oauth2"
 
 	"signet/audit"
-	"signet/storage/storagetest"
-	"signet/users"
 )
 
 // from is a client address, told by a trusted proxy.
@@ -259,47 +256,4 @@ func prefixes(list ...string) []netip.Prefix {
 		p = append(p, netip.MustParsePrefix(s))
 	}
 	return p
-}
-
-// Which of a wrong password, an unknown and a disabled user it was is told neither by the answer nor by its time. It runs
-// before the parallel tests, so that they do not stretch the one or the other.
-func TestFailedLoginsAreAlike(t *testing.T) {
-	const tries = 7
-	r := start(t, &backend{Name: "sqlite", URL: storagetest.MigratedSQLite(t)}) // the price is that of the hash, whatever the database
-	c := r.app(t, "app")
-	for _, name := range []string{"alice", "disabled"} { // with hashes of the usual price
-		u, err := r.users.Create(t.Context(), name, password, false, users.Profile{}, origin)
-		check(t, err)
-		if name == "disabled" {
-			_, err = r.users.Update(t.Context(), u.ID, users.Change{Disabled: new(true)}, origin)
-			check(t, err)
-		}
-	}
-	cases := []struct{ name, username, password string }{
-		{"wrong password", "alice", "wrong password"}, {"unknown user", "nobody", password}, {"disabled user", "disabled", password},
-	}
-	times := make([][]time.Duration, len(cases))
-	var body string
-	for range tries {
-		for i, f := range cases {
-			began := time.Now()
-			a := r.passwordGrant(t, c, f.username, f.password)
-			times[i] = append(times[i], time.Since(began))
-			isRefused(t, a)
-			if body == "" {
-				body = a.body
-			}
-			if a.body != body {
-				t.Errorf("%s is answered %s, another case %s", f.name, a.body, body)
-			}
-		}
-	}
-	var medians []time.Duration
-	for _, all := range times {
-		slices.Sort(all)
-		medians = append(medians, all[tries/2])
-	}
-	if slices.Max(medians) > 2*slices.Min(medians) {
-		t.Errorf("the medians are %v: the time tells which it was", medians)
-	}
 }

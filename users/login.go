@@ -51,7 +51,11 @@ func (s *Service) Authenticate(ctx context.Context, username, password, clientID
 	if candidate != nil {
 		u = *candidate
 	}
-	ok, rehash, err := s.hasher.verify(ctx, u.PasswordHash, standIn, password)
+	hash := u.PasswordHash
+	if u.Disabled {
+		hash, standIn = "", u.PasswordHash // like a wrong password: a right one would be hashed anew, where its hash is of another kind
+	}
+	ok, rehash, err := s.hasher.verify(ctx, hash, standIn, password)
 	if err != nil {
 		return User{}, err
 	}
