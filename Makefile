@@ -13,12 +13,12 @@ GOLANGCI_VERSION := v2.15.0
 TOOLS            := $(CURDIR)/bin/tools-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test interop fuzz bench ha pgo pictures build lint fmt clean
+.PHONY: help dev test interop fuzz bench ha pgo pictures deploy-check build lint fmt clean
 
 help: ## List what there is to make
 	@echo 'make TARGET [NAME=VALUE …]'
 	@echo
-	@sed -n 's/^\([.a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([.a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo
 	@echo 'For example: make test PKGS=./tokens/... RACE= TESTFLAGS="-v -run Rotation"'
 
@@ -66,6 +66,9 @@ ha: ## Fail over, kill, cut off and upgrade a whole installation under load (HA:
 	@scripts/need pgbouncer
 	@scripts/need patroni
 	$(GO) run ./cmd/ha $(HA)
+
+deploy-check: ## Check the Helm chart; the first time builds Helm's packages, in a minute
+	cd deploy/check && $(GO) test -count=1 ./...
 
 build: ## Build the static binary bin/signet (VERSION)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/signet ./cmd/signet

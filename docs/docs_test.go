@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -85,6 +86,9 @@ func read(t *testing.T, patterns ...string) map[string]string {
 			t.Errorf("there is no %s", pattern)
 		}
 		for _, path := range paths {
+			if info, err := os.Stat(path); err == nil && info.IsDir() {
+				continue
+			}
 			text, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -127,8 +131,10 @@ func TestConfigurationListsEverySetting(t *testing.T) {
 func TestOnlyRealSettingsAreMentioned(t *testing.T) {
 	t.Parallel()
 	defaults, fromFile := settings(t)
-	for path, text := range ours(t) {
-		for _, name := range regexp.MustCompile(`\bSIGNET_[A-Z0-9_]+`).FindAllString(text, -1) {
+	pages := ours(t)
+	maps.Copy(pages, read(t, "../deploy/helm/signet/*", "../deploy/helm/signet/templates/*", "../deploy/helm/signet/ci/*"))
+	for path, text := range pages {
+		for _, name := range regexp.MustCompile(`\bSIGNET_[A-Z0-9]+(?:_[A-Z0-9]+)*\b`).FindAllString(text, -1) {
 			_, known := defaults[name]
 			if base, isFile := strings.CutSuffix(name, "_FILE"); isFile {
 				known = slices.Contains(fromFile, base)
@@ -191,7 +197,7 @@ var (
 // TestLinks follows every relative link of every page, and of the project's other documents, to its file and its heading.
 func TestLinks(t *testing.T) {
 	t.Parallel()
-	for path, text := range read(t, "../*.md", "*.md", "guides/*.md", "examples/*.md", "examples/*/README.md") {
+	for path, text := range read(t, "../*.md", "*.md", "guides/*.md", "examples/*.md", "examples/*/README.md", "../deploy/helm/*/README.md") {
 		text = code.ReplaceAllString(fence.ReplaceAllString(text, ""), "")
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
 			if strings.Contains(m[1], ":") { // an address elsewhere
