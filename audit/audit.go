@@ -47,6 +47,7 @@ const (
 	ClientRegistered    Type = "client.registered" // by itself
 
 	RegistrationTokenCreated Type = "registration_token.created"
+	RegistrationTokenRevoked Type = "registration_token.revoked"
 
 	ScopeUpdated Type = "scope.updated"
 	ScopeDeleted Type = "scope.deleted"
@@ -77,7 +78,7 @@ var Types = []Type{
 	SessionCreated, SessionRevoked,
 	RefreshTokenReused, RefreshTokenRetriedElsewhere, RefreshTokenCaughtUp, AccessTokenRevoked,
 	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated, ClientRegistered,
-	RegistrationTokenCreated, ScopeUpdated, ScopeDeleted,
+	RegistrationTokenCreated, RegistrationTokenRevoked, ScopeUpdated, ScopeDeleted,
 	UserCreated, UserUpdated, UserDeleted, UserDisabled, UserEnabled, UserPasswordChanged, UserLoggedOut, UserInvited,
 	PasswordResetRequested, PasswordResetUsed, KeyCreated, KeyRotated, KeyRevoked, ServiceInterrupted,
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -46,6 +47,7 @@ const UnusedTTL = 30 * 24 * time.Hour
 
 // Errors of registration. ErrSoftwareStatement is RFC 7591's invalid_software_statement.
 var (
+	ErrNoInitialToken    = errors.New("no such initial access token that is good")
 	ErrRegistrationToken = errors.New("the token is not good for this")
 	ErrSoftwareStatement = errors.New("software statements are not supported")
 )
@@ -54,6 +56,10 @@ var (
 type RegistrationStore interface {
 	// CreateRegistrationToken stores an initial access token.
 	CreateRegistrationToken(ctx context.Context, digest []byte, uses int, ttl time.Duration, e audit.Event) (expires time.Time, err error)
+	// RegistrationTokens returns the initial access tokens that are good, in the order of their digests.
+	RegistrationTokens(ctx context.Context) ([]InitialToken, error)
+	// RevokeRegistrationToken deletes an initial access token that is good, or returns ErrNoInitialToken.
+	RevokeRegistrationToken(ctx context.Context, digest []byte, e audit.Event) error
 	// RegisterClient inserts the client and its registration. An initial access token, if one is given, is used once more, or
 	// ErrRegistrationToken returned.
 	RegisterClient(ctx context.Context, c Client, digest, initial []byte, e audit.Event) (Client, error)
@@ -79,22 +85,66 @@ func newToken(prefix string) string {
 	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// NewRegistrationToken makes an initial access token, with which so many clients may register.
-func (s *Service) NewRegistrationToken(ctx context.Context, uses int, ttl time.Duration, o audit.Origin) (token string, expires time.Time, err error) {
+// InitialToken is an initial access token (RFC 7591 section 3): with it, clients may register.
+type InitialToken struct {
+	ID        string    `json:"id"`
+	Token     string    `json:"initial_access_token,omitempty"` // only in the answer to the call that made it
+	Uses      int       `json:"uses"`                           // that are left
+	ExpiresAt time.Time `json:"expires_at"`
+	Digest    []byte    `json:"-"`
+}
+
+// What an initial access token is good for unless somebody says otherwise.
+const (
+	InitialTokenUses = 1
+	InitialTokenTTL  = 24 * time.Hour
+)
+
+// tokenID is what an initial access token is called by those who may not use it.
+func tokenID(digest []byte) string { return base64.RawURLEncoding.EncodeToString(digest) }
+
+// RegistrationTokens returns the initial access tokens that are good, in some order that stays.
+func (s *Service) RegistrationTokens(ctx context.Context) ([]InitialToken, error) {
+	list, err := s.store.RegistrationTokens(ctx)
+	for i := range list {
+		list[i].ID = tokenID(list[i].Digest)
+	}
+	return list, err
+}
+
+// RevokeRegistrationToken makes an initial access token good for nothing. The clients that have registered with it stay. It returns
+// ErrNoInitialToken.
+func (s *Service) RevokeRegistrationToken(ctx context.Context, id string, o audit.Origin) error {
+	digest, err := base64.RawURLEncoding.Strict().DecodeString(id)
+	if err != nil || len(digest) != sha256.Size {
+		return ErrNoInitialToken
+	}
+	e := audit.New(audit.RegistrationTokenRevoked, o)
+	if err := s.store.RevokeRegistrationToken(ctx, digest, e); err != nil {
+		return err
+	}
+	e.Log(ctx, s.log)
+	return nil
+}
+
+// NewRegistrationToken makes an initial access token, with which so many clients may register. Its errors are FieldErrors, or the
+// database's.
+func (s *Service) NewRegistrationToken(ctx context.Context, uses int, ttl time.Duration, o audit.Origin) (InitialToken, error) {
 	if uses < 1 || uses > 10000 {
-		return "", time.Time{}, invalid("uses", "must be 1 to 10000")
+		return InitialToken{}, invalid("uses", "must be 1 to 10000")
 	}
 	if !validTTL(ttl) {
-		return "", time.Time{}, invalid("ttl", "%v", errTTL)
+		return InitialToken{}, invalid("ttl", "%v", errTTL)
 	}
-	token = newToken(initialPrefix)
+	token := newToken(initialPrefix)
 	e := audit.New(audit.RegistrationTokenCreated, o)
 	e.Detail = fmt.Sprintf("%d uses, %s", uses, FormatTTL(ttl))
-	expires, err = s.store.CreateRegistrationToken(ctx, digest(token), uses, ttl, e)
-	if err == nil {
-		e.Log(ctx, s.log)
+	expires, err := s.store.CreateRegistrationToken(ctx, digest(token), uses, ttl, e)
+	if err != nil {
+		return InitialToken{}, err
 	}
-	return token, expires, err
+	e.Log(ctx, s.log)
+	return InitialToken{ID: tokenID(digest(token)), Token: token, Uses: uses, ExpiresAt: expires}, nil
 }
 
 // ParseRegistration reads the metadata of a client that registers itself. What is not known, or not for it to decide, is dropped

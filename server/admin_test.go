@@ -87,6 +87,7 @@ var adminCalls = []struct{ method, path string }{
 	{"GET", "/admin/users/x"}, {"PATCH", "/admin/users/x"}, {"DELETE", "/admin/users/x"}, {"DELETE", "/admin/users/x/sessions"},
 	{"GET", "/admin/sessions"}, {"DELETE", "/admin/sessions/x"}, {"GET", "/admin/keys"}, {"POST", "/admin/keys/rotate"}, {"DELETE", "/admin/keys/x"},
 	{"GET", "/admin/audit"}, {"GET", "/admin/scopes"}, {"GET", "/admin/scopes/x"}, {"PUT", "/admin/scopes/x"}, {"DELETE", "/admin/scopes/x"},
+	{"POST", "/admin/registration-tokens"}, {"GET", "/admin/registration-tokens"}, {"DELETE", "/admin/registration-tokens/x"},
 }
 
 var accountCalls = []struct{ method, path string }{
@@ -302,6 +303,61 @@ func TestAdminClientsOfTheCodeGrant(t *testing.T) {
 			equal(t, "with everything", got.json, given)
 		}
 	})
+}
+
+func TestAdminRegistrationTokens(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		root := r.admin(t)
+		equal(t, "none", len(root.call(t, "GET", "/admin/registration-tokens", "").items(t)), 0)
+		made := root.call(t, "POST", "/admin/registration-tokens", "").is(t, 201)
+		token := made.text("initial_access_token")
+		expires, err := time.Parse(time.RFC3339, made.text("expires_at"))
+		if err != nil || made.json["uses"] != 1.0 || time.Until(expires).Round(time.Minute) != 24*time.Hour {
+			t.Errorf("%s", made.body)
+		}
+		other := root.call(t, "POST", "/admin/registration-tokens", `{"uses": 3, "ttl": "7d"}`).is(t, 201)
+
+		// The list tells which there are, and not what they are.
+		var seen []string
+		page := root.call(t, "GET", "/admin/registration-tokens?limit=1", "").is(t, 200)
+		for _, item := range append(page.items(t), root.call(t, "GET", "/admin/registration-tokens?limit=1&cursor="+page.text("next_cursor"), "").items(t)...) {
+			seen = append(seen, fmt.Sprint(item["id"], " ", item["uses"]))
+			if item["initial_access_token"] != nil {
+				t.Errorf("listed: %v", item)
+			}
+		}
+		want := []string{made.text("id") + " 1", other.text("id") + " 3"}
+		slices.Sort(seen)
+		slices.Sort(want)
+		equal(t, "listed", seen, want)
+
+		// One registration uses it up; a revoked one is good for none.
+		register := func(token string) answer { return r.speak(t, "POST", "/register", token, goodApp) }
+		register(token).is(t, 201)
+		equal(t, "left", len(root.call(t, "GET", "/admin/registration-tokens", "").items(t)), 1)
+		register(other.text("initial_access_token")).is(t, 201)
+		root.call(t, "DELETE", "/admin/registration-tokens/"+other.text("id"), "").is(t, 204)
+		register(other.text("initial_access_token")).is(t, 401)
+		equal(t, "none any more", len(root.call(t, "GET", "/admin/registration-tokens", "").items(t)), 0)
+		for _, id := range []string{other.text("id"), made.text("id"), "x", "%00", token} {
+			root.call(t, "DELETE", "/admin/registration-tokens/"+id, "").want(t, 404, "not_found")
+		}
+		for body, field := range map[string]string{
+			`{"uses": 0}`: "uses", `{"uses": -1}`: "uses", `{"uses": 10001}`: "uses", `{"uses": "1"}`: "uses", `{"uses": 1.5}`: "uses", `{"ttl": "0s"}`: "ttl", `{"ttl": "soon"}`: "ttl",
+			`{"ttl": 60}`: "ttl", `{"life": "1h"}`: "life",
+		} {
+			a := root.call(t, "POST", "/admin/registration-tokens", body).want(t, 400, "invalid_request")
+			if !strings.HasPrefix(a.text("error_description"), field+": ") {
+				t.Errorf("%s: %s", body, a.body)
+			}
+		}
+		var record []string
+		for _, e := range root.call(t, "GET", "/admin/audit?type=registration_token.created", "").items(t) {
+			record = append(record, fmt.Sprint(e["detail"], " ", e["actor"] == root.user.ID))
+		}
+		equal(t, "made, in the record", record, []string{"3 uses, 7d true", "1 uses, 24h true"})
+		equal(t, "revoked, in the record", len(root.call(t, "GET", "/admin/audit?type=registration_token.revoked", "").items(t)), 1)
+	}, registering(clients.RegistrationToken))
 }
 
 func TestAdminScopes(t *testing.T) {

@@ -216,7 +216,8 @@ func TestRegistrationConformance(t *testing.T) {
 			r, other := start(t, b, registering(clients.RegistrationToken)), start(t, b, registering(clients.RegistrationToken))
 			r.speak(t, "POST", "/register", "", goodApp).want(t, 401, "invalid_token")
 			r.speak(t, "POST", "/register", "sgi_x", goodApp).want(t, 401, "invalid_token")
-			token, _, err := r.clients.NewRegistrationToken(t.Context(), 3, time.Hour, origin)
+			initial, err := r.clients.NewRegistrationToken(t.Context(), 3, time.Hour, origin)
+			token := initial.Token
 			check(t, err)
 			r.speak(t, "POST", "/register", token, strings.Replace(goodApp, "https:", "javascript:", 1)).want(t, 400, "invalid_redirect_uri") // costs no use
 			var good atomic.Int64
@@ -238,7 +239,8 @@ func TestRegistrationConformance(t *testing.T) {
 			if good.Load() != 3 {
 				t.Errorf("%d registered with a token of three uses", good.Load())
 			}
-			token, _, err = r.clients.NewRegistrationToken(t.Context(), 1, time.Hour, origin)
+			initial, err = r.clients.NewRegistrationToken(t.Context(), 1, time.Hour, origin)
+			token = initial.Token
 			check(t, err)
 			b.Age(t, time.Hour)
 			r.speak(t, "POST", "/register", token, goodApp).want(t, 401, "invalid_token")

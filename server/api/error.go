@@ -67,6 +67,8 @@ func fail(c *gin.Context, err error) {
 		err = &oauth.Error{Status: http.StatusBadRequest, Code: "invalid_client_metadata", Description: "client_id: a client with this id exists already"}
 	case errors.Is(err, clients.ErrNotFound):
 		err = notFound("there is no such client")
+	case errors.Is(err, clients.ErrNoInitialToken):
+		err = notFound("there is no such initial access token that is good")
 	case errors.Is(err, clients.ErrNoScope):
 		err = notFound("there is no such scope that is described")
 	case errors.Is(err, users.ErrNotFound):

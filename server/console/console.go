@@ -94,6 +94,10 @@ func (s *Console) Routes(r gin.IRouter) {
 	get("/client/delete", s.confirmClient("client-delete"))
 	post("/client/delete", s.deleteClient)
 
+	get("/registration-tokens", s.listRegistrationTokens)
+	post("/registration-tokens", s.makeRegistrationToken)
+	post("/registration-token/revoke", s.revokeRegistrationToken)
+
 	get("/scopes", s.listScopes)
 	post("/scopes", s.describeScope)
 	post("/scope/delete", s.forgetScope)

@@ -745,6 +745,35 @@ func TestAtAGlance(t *testing.T) {
 	}
 }
 
+func TestRegistrationTokens(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		w, admin := s.admin(t, "admin")
+		w.get(t, "/clients").want(t, 200, `href="/console/registration-tokens"`)
+		w.get(t, "/registration-tokens").want(t, 200, "There is none", "<code>off</code>", `value="1"`, `value="24h"`)
+		for _, c := range []struct{ uses, ttl, field, problem string }{
+			{"0", "24h", "uses", "Uses: must be 1 to 10000"}, {"x", "24h", "uses", "Uses: must be a number"}, {"", "24h", "uses", "Uses: must be a number"},
+			{"1", "soon", "ttl", "Good for: must be a duration"}, {"1", "", "ttl", "Good for: must be a duration"}, {"1", "0s", "ttl", "Good for: must be a duration"},
+		} {
+			w.post(t, "/registration-tokens", "uses", c.uses, "ttl", c.ttl).want(t, 422, c.problem, `id="`+c.field+`-error"`)
+		}
+		page := w.post(t, "/registration-tokens", "uses", "3", "ttl", "7d").want(t, 200, "Copy the token now", "3 clients", s.url+"/register")
+		token := regexp.MustCompile(`sgi_[A-Za-z0-9_-]{43}`).FindString(page.text)
+		list := w.get(t, "/registration-tokens").want(t, 200, `<td role="cell" data-label="Uses left">3</td>`)
+		if token == "" || strings.Contains(list.text, token) {
+			t.Errorf("the token: %q", token)
+		}
+		form := list.form(t, "/console/registration-token/revoke")
+		w.do(t, http.MethodPost, "/registration-token/revoke", form).leads(t, "/registration-tokens?done=token-revoked")
+		w.do(t, http.MethodPost, "/registration-token/revoke", form).leads(t, "/registration-tokens?done=token-gone")
+		w.get(t, "/registration-tokens").want(t, 200, "There is none")
+		for _, typ := range []audit.Type{audit.RegistrationTokenCreated, audit.RegistrationTokenRevoked} {
+			if e := s.events(t, typ); len(e) != 1 || e[0].Actor != admin.ID {
+				t.Errorf("%s: %+v", typ, e)
+			}
+		}
+	})
+}
+
 func TestScopes(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		w, admin := s.admin(t, "admin")

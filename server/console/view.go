@@ -180,6 +180,8 @@ var done = map[string]string{
 	"client-disabled": "The client is disabled. Its sessions and tokens are dead.",
 	"client-enabled":  "The client is enabled. Its former sessions stay ended.",
 	"client-deleted":  "The client is deleted.",
+	"token-revoked":   "The token is revoked. The clients that have registered with it stay.",
+	"token-gone":      "That token was good no more.",
 	"scope-saved":     "The scope is described.",
 	"scope-deleted":   "The description is deleted. Clients keep the scope.",
 	"user-saved":      "The profile is saved.",

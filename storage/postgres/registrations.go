@@ -22,6 +22,26 @@ func (s *Store) CreateRegistrationToken(ctx context.Context, digest []byte, uses
 	return expires.UTC(), err
 }
 
+// RegistrationTokens implements clients.RegistrationStore.
+func (s *Store) RegistrationTokens(ctx context.Context) ([]clients.InitialToken, error) {
+	return many(ctx, s, func(row pgx.CollectableRow) (t clients.InitialToken, err error) {
+		err = row.Scan(&t.Digest, &t.Uses, &t.ExpiresAt)
+		t.ExpiresAt = t.ExpiresAt.UTC()
+		return t, err
+	}, `SELECT digest, uses, expires_at FROM registration_tokens WHERE uses > 0 AND expires_at > now() ORDER BY digest`, pgx.NamedArgs{})
+}
+
+// RevokeRegistrationToken implements clients.RegistrationStore. It finds its own event where it is repeated after a lost answer.
+func (s *Store) RevokeRegistrationToken(ctx context.Context, digest []byte, e audit.Event) error {
+	n, err := s.exec(ctx, `WITH changed AS (DELETE FROM registration_tokens WHERE digest = @digest AND uses > 0 AND expires_at > now() RETURNING digest),
+		event AS (`+insertEvent+` FROM changed)
+		SELECT FROM changed UNION ALL SELECT FROM audit_events WHERE id = @e_id::uuid`, with(e, pgx.NamedArgs{"digest": digest}))
+	if err == nil && n == 0 {
+		err = clients.ErrNoInitialToken
+	}
+	return err
+}
+
 // RegisterClient implements clients.RegistrationStore.
 func (s *Store) RegisterClient(ctx context.Context, c clients.Client, digest, initial []byte, e audit.Event) (clients.Client, error) {
 	args := with(e, clientArgs(c))

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"time"
 
@@ -20,6 +21,26 @@ func (s *Store) CreateRegistrationToken(ctx context.Context, digest []byte, uses
 		return t.record(ctx, e)
 	})
 	return expires, err
+}
+
+// RegistrationTokens implements clients.RegistrationStore.
+func (s *Store) RegistrationTokens(ctx context.Context) ([]clients.InitialToken, error) {
+	return many(ctx, s, func(row *sql.Rows) (t clients.InitialToken, err error) {
+		var expires int64
+		err = row.Scan(&t.Digest, &t.Uses, &expires)
+		t.ExpiresAt = time.UnixMicro(expires).UTC()
+		return t, err
+	}, `SELECT digest, uses, expires_at FROM registration_tokens WHERE uses > 0 AND expires_at > @now ORDER BY digest`, args{})
+}
+
+// RevokeRegistrationToken implements clients.RegistrationStore.
+func (s *Store) RevokeRegistrationToken(ctx context.Context, digest []byte, e audit.Event) error {
+	_, found, err := change(ctx, s, readInt, `DELETE FROM registration_tokens WHERE digest = @digest AND uses > 0 AND expires_at > @now RETURNING uses`,
+		args{"digest": digest}, e)
+	if err == nil && !found {
+		err = clients.ErrNoInitialToken
+	}
+	return err
 }
 
 // RegisterClient implements clients.RegistrationStore.
