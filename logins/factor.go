@@ -204,7 +204,15 @@ func (s *Service) RemoveFactor(ctx context.Context, userID, factorID string, o a
 	if _, err := uuid.Parse(factorID); err != nil {
 		return ErrNoFactor
 	}
-	return s.remove(ctx, userID, factorID, factorID, o)
+	f, err := s.store.Factors(ctx, userID)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(f.List, func(x Factor) bool { return x.ID == factorID })
+	if i < 0 {
+		return ErrNoFactor
+	}
+	return s.remove(ctx, userID, factorID, string(f.List[i].Type)+" "+factorID, o)
 }
 
 // RemoveFactors removes all factors of a user and their recovery codes, for somebody who has lost them. It returns ErrNoFactor if there

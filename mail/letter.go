@@ -20,6 +20,8 @@ type letter struct {
 	to   string
 	user string // the reader's username, where there is one
 	url  string // where the button leads
+
+	notice bool // tells of what has happened: what follows upon it is the same for all
 }
 
 // The languages of the catalogs, the one for everybody else first.
@@ -56,9 +58,13 @@ func (s *Service) write(l letter, locales []string) (Message, error) {
 	_, index, _ := matcher.Match(wanted...)
 	fill := strings.NewReplacer("{brand}", s.cfg.Brand, "{user}", l.user)
 	text := func(key string) string { return fill.Replace(catalogs[index][key]) }
+	kind := l.kind
+	if l.notice {
+		kind = "notice"
+	}
 	data := struct{ Lang, Subject, Greeting, Text, Button, URL, Expiry, Unasked, Brand string }{
-		languages[index].String(), text(l.kind + ".subject"), text("greeting"), text(l.kind + ".text"), text(l.kind + ".button"), l.url,
-		text(l.kind + ".expiry"), text(l.kind + ".unasked"), s.cfg.Brand,
+		languages[index].String(), text(l.kind + ".subject"), text("greeting"), text(l.kind + ".text"), text(kind + ".button"), l.url,
+		text(kind + ".expiry"), text(kind + ".unasked"), s.cfg.Brand,
 	}
 	if l.user == "" {
 		data.Greeting = text("greeting.nobody")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +23,30 @@ const (
 	Reset      Kind = "reset"      // a link to set a new password, to a user by name or address
 	Invitation Kind = "invitation" // a link to make an account, to an address that somebody of ours has invited
 	SignUp     Kind = "sign_up"    // the same, to an address whose owner, or whoever, asked for it
+
+	// What has happened to an account, told to its address.
+	PasswordChanged Kind = "password_changed"
+	PasskeyAdded    Kind = "passkey_added"
+	PasskeyRemoved  Kind = "passkey_removed"
+	AppAdded        Kind = "app_added"
+	AppRemoved      Kind = "app_removed"
+	RecoveryCodes   Kind = "recovery_codes"
+	FactorsRemoved  Kind = "factors_removed"
 )
+
+// NoticeOf returns what the user of an event is told of it by mail; empty: nothing. A store puts that into the outbox in the transaction of
+// the change, for the verified address that the user has before it.
+func NoticeOf(e audit.Event) Kind {
+	switch what, _, _ := strings.Cut(e.Detail, " "); e.Type {
+	case audit.UserPasswordChanged:
+		return PasswordChanged
+	case audit.FactorAdded:
+		return map[string]Kind{"passkey": PasskeyAdded, "totp": AppAdded, "recovery": RecoveryCodes}[what]
+	case audit.FactorRemoved:
+		return map[string]Kind{"passkey": PasskeyRemoved, "totp": AppRemoved, "all": FactorsRemoved}[what]
+	}
+	return ""
+}
 
 // Mail is a mail that is still to be sent.
 type Mail struct {
@@ -234,6 +258,13 @@ func (s *Service) compose(ctx context.Context, m Mail) (Message, error) {
 		return s.write(letter{kind: "reset", to: u.Email, user: u.Username, url: s.ResetURL(link)}, append([]string{u.Locale}, m.Locales...))
 	case Invitation, SignUp:
 		return s.composeAccount(ctx, m, origin)
+	case PasswordChanged, PasskeyAdded, PasskeyRemoved, AppAdded, AppRemoved, RecoveryCodes, FactorsRemoved:
+		// To where the user was then, whoever has the address now: somebody else may have changed it.
+		u, err := s.users.FindByEmail(ctx, m.Recipient)
+		if err != nil && !errors.Is(err, users.ErrNotFound) {
+			return Message{}, err
+		}
+		return s.write(letter{kind: string(m.Kind), to: m.Recipient, user: u.Username, url: s.url("/me/", ""), notice: true}, m.Locales)
 	}
 	return Message{}, errNobody
 }

@@ -14,6 +14,7 @@ import (
 	"net"
 	netmail "net/mail"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,11 +44,16 @@ func TestCatalogsAreComplete(t *testing.T) {
 func TestLetters(t *testing.T) {
 	t.Parallel()
 	s := New(nil, nil, Config{Issuer: "https://auth.example.com", Brand: `A <b> & "c"`}, slog.New(slog.DiscardHandler))
-	for _, kind := range []string{"reset", "invitation", "sign_up", "known"} {
+	for _, kind := range []string{"reset", "invitation", "sign_up", "known", string(PasswordChanged), string(PasskeyAdded), string(PasskeyRemoved), string(AppAdded),
+		string(AppRemoved), string(RecoveryCodes), string(FactorsRemoved)} {
+		notice := !slices.Contains([]string{"reset", "invitation", "sign_up", "known"}, kind)
 		for _, locale := range []string{"en", "de-AT", "es", "fr", "zh-CN", "tlh", "", "not a language"} {
-			m, err := s.write(letter{kind: kind, to: "ann@example.com", user: `<script>alert("x")</script>`, url: s.ResetURL("sgo_x")}, []string{locale})
+			m, err := s.write(letter{kind: kind, to: "ann@example.com", user: `<script>alert("x")</script>`, url: s.ResetURL("sgo_x"), notice: notice}, []string{locale})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if strings.Contains(m.Text, "\n\n\n") { // a text that is not there
+				t.Errorf("%s in %q: %s", kind, locale, m.Text)
 			}
 			if m.Subject == "" || strings.ContainsAny(m.Subject, "{}\r\n") || strings.Contains(m.Text, "{") || strings.Contains(m.HTML, "{user}") {
 				t.Errorf("%s in %q: %s\n%s", kind, locale, m.Subject, m.Text)

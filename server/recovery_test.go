@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"signet/audit"
+	"signet/logins"
 	"signet/mail"
 	"signet/users"
 )
@@ -540,6 +541,75 @@ func TestNoMailServer(t *testing.T) {
 			if v.status != 404 || v.heading != "Ask for a link" {
 				t.Errorf("%d %s", v.status, v.heading)
 			}
+		}
+	})
+}
+
+// Whoever's password or factors change hears of it by mail, in their language, whoever has changed them; no request waits for the mail.
+func TestMailsAboutChanges(t *testing.T) {
+	onBackends(t, func(t *testing.T, b *backend) {
+		var box mailbox
+		r := start(t, b, withMail(&box, users.SignUpOff))
+		ann := r.user(t, "ann")
+		r.addressed(t, ann, "Ann@example.com", true)
+		_, err := r.users.Update(t.Context(), ann.ID, users.Change{Profile: map[string]json.RawMessage{"locale": json.RawMessage(`"de"`)}}, origin)
+		check(t, err)
+		hears := func(subject string) {
+			t.Helper()
+			got := r.mailsIn(t, &box)
+			if len(got) != 1 || got[0].To != "Ann@example.com" || got[0].Subject != subject {
+				t.Fatalf("mails: %+v; want one: %s", got, subject)
+			}
+			if linkInMail.MatchString(got[0].Text) || !strings.Contains(got[0].Text, "\n"+issuer+"/me/\n") || !strings.Contains(got[0].Text, "Guten Tag ann,") {
+				t.Errorf("%s", got[0].Text)
+			}
+		}
+		box.breaks(errors.New("down"))
+		s := r.surfer(t)
+		s.withPasskey(ann)
+		if got := r.mailsIn(t, &box); len(got) != 0 {
+			t.Errorf("%+v", got)
+		}
+		box.breaks(nil)
+		b.Age(t, mail.Pause(1)) // the mail server is there again
+		hears("Ein Passkey wurde hinzugefügt")
+		app, _ := r.withApp(t, ann)
+		hears("Eine Authenticator-App wurde hinzugefügt")
+		if _, err := r.logins.CheckCode(t.Context(), ann, app.code(t, 0), "", origin); err != nil { // a use is no change
+			t.Error(err)
+		}
+		_, err = r.logins.NewRecoveryCodes(t.Context(), ann.ID, origin)
+		check(t, err)
+		hears("Neue Wiederherstellungscodes")
+		for _, f := range r.factorsOf(t, ann).List {
+			check(t, r.logins.RemoveFactor(t.Context(), ann.ID, f.ID, origin))
+			hears(map[logins.Kind]string{logins.Passkey: "Ein Passkey wurde entfernt", logins.TOTP: "Die Authenticator-App wurde entfernt"}[f.Type])
+		}
+		r.withApp(t, ann)
+		hears("Eine Authenticator-App wurde hinzugefügt")
+		root := r.admin(t)
+		root.call(t, "DELETE", "/admin/users/"+ann.ID+"/factors", "").is(t, 204)
+		hears("Ihre Passkeys und Apps wurden entfernt")
+		root.call(t, "PATCH", "/admin/users/"+ann.ID, `{"password": "by an admin", "email": "new@example.com", "email_verified": true}`).is(t, 200)
+		got := r.mailsIn(t, &box)
+		if len(got) != 1 || got[0].To != "Ann@example.com" || got[0].Subject != "Ihr Passwort wurde geändert" {
+			t.Errorf("the address before the change: %+v", got)
+		}
+		r.addressed(t, ann, "Ann@example.com", true)
+		ann, err = r.users.Find(t.Context(), "ann")
+		check(t, err)
+		h, err := r.mails.ResetLink(t.Context(), ann, origin)
+		check(t, err)
+		_, err = r.users.ResetByLink(t.Context(), strings.TrimPrefix(h.URL, issuer+"/reset?link="), "a new password", origin)
+		check(t, err)
+		hears("Ihr Passwort wurde geändert")
+		check(t, r.users.ChangePassword(t.Context(), "ann", "a new password", "a newer password", "", "", origin))
+		hears("Ihr Passwort wurde geändert")
+		r.addressed(t, ann, "Ann@example.com", false)
+		_, err = r.users.Update(t.Context(), ann.ID, users.Change{Password: new("once more 1")}, origin)
+		check(t, err)
+		if got := r.mailsIn(t, &box); len(got) != 0 {
+			t.Errorf("to an address that may be anybody's: %+v", got)
 		}
 	})
 }

@@ -76,6 +76,9 @@ func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, 
 				WHERE NOT EXISTS (SELECT FROM recovery_codes WHERE user_id = @user)
 					AND NOT EXISTS (SELECT FROM factors WHERE user_id = @user AND id <> @id)`, args)
 			gave = tag.RowsAffected() > 0
+			if err == nil {
+				err = tell(ctx, tx, f.UserID, e)
+			}
 			return err
 		})
 		return added, err
@@ -130,6 +133,9 @@ func (s *Store) ReplaceRecoveryCodes(ctx context.Context, userID string, digests
 			if err == nil {
 				_, err = tx.Exec(ctx, `INSERT INTO recovery_codes (user_id, digest) SELECT @user, unnest(@digests::bytea[])`, args)
 			}
+			if err == nil {
+				err = tell(ctx, tx, userID, e)
+			}
 			return err
 		})
 		return replaced && err == nil, err
@@ -149,6 +155,9 @@ func (s *Store) RemoveFactor(ctx context.Context, userID, factorID string, e aud
 				return err
 			}
 			_, err = tx.Exec(ctx, `DELETE FROM recovery_codes WHERE user_id = @user AND NOT EXISTS (SELECT FROM factors WHERE user_id = @user)`, args)
+			if err == nil {
+				err = tell(ctx, tx, userID, e)
+			}
 			return err
 		})
 		return removed && err == nil, err

@@ -87,7 +87,7 @@ func (s *Store) UseResetLink(ctx context.Context, r users.LinkRef, l users.Link,
 				return err
 			}
 			ch := users.Changes{PasswordHash: &hash, Epoch: &l.UserEpoch}
-			if u, err = changeUserIn(ctx, tx, ch, changeArgs(l.Subject, ch, events)); errors.Is(err, pgx.ErrNoRows) {
+			if u, err = changeUserIn(ctx, tx, l.Subject, ch, events); errors.Is(err, pgx.ErrNoRows) {
 				return users.ErrLink
 			}
 			if err != nil {

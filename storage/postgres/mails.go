@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"signet/audit"
 	"signet/mail"
 )
 
@@ -14,6 +15,22 @@ func (s *Store) CreateMail(ctx context.Context, m mail.Mail) error {
 	_, err := s.exec(ctx, `INSERT INTO mails (id, kind, recipient, locales) VALUES (@id, @kind, @recipient, @locales) ON CONFLICT DO NOTHING`,
 		pgx.NamedArgs{"id": [16]byte(m.ID), "kind": string(m.Kind), "recipient": m.Recipient, "locales": list(m.Locales)})
 	return err
+}
+
+// tell puts what the user is told of the events into the outbox.
+func tell(ctx context.Context, tx pgx.Tx, userID string, events ...audit.Event) error {
+	for _, e := range events {
+		kind := mail.NoticeOf(e)
+		if kind == "" {
+			continue
+		}
+		if _, err := tx.Exec(ctx, `INSERT INTO mails (id, kind, recipient, locales)
+			SELECT @id, @kind, profile->>'email', ARRAY[coalesce(profile->>'locale', '')] FROM users WHERE id = @user AND verified_email IS NOT NULL
+			ON CONFLICT DO NOTHING`, pgx.NamedArgs{"id": e.ID, "kind": string(kind), "user": userID}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // DueMails implements mail.Store. The next attempt is put down before this one is made.

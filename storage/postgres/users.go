@@ -141,7 +141,11 @@ func changeArgs(id string, ch users.Changes, events []audit.Event) pgx.NamedArgs
 }
 
 // changeUserIn changes a user in a transaction.
-func changeUserIn(ctx context.Context, tx pgx.Tx, ch users.Changes, args pgx.NamedArgs) (users.User, error) {
+func changeUserIn(ctx context.Context, tx pgx.Tx, id string, ch users.Changes, events []audit.Event) (users.User, error) {
+	args := changeArgs(id, ch, events)
+	if err := tell(ctx, tx, id, events...); err != nil {
+		return users.User{}, err
+	}
 	if ch.RaisesEpoch() {
 		if _, err := tx.Exec(ctx, endLoginsOf, args); err != nil {
 			return users.User{}, err
@@ -156,11 +160,10 @@ func changeUserIn(ctx context.Context, tx pgx.Tx, ch users.Changes, args pgx.Nam
 
 // ChangeUser implements users.Store.
 func (s *Store) ChangeUser(ctx context.Context, id string, ch users.Changes, events []audit.Event) (users.User, error) {
-	args := changeArgs(id, ch, events)
 	// With an epoch, or a profile, a repetition would not tell its own change from somebody else's.
 	u, err := run(ctx, s, ch.Epoch == nil && ch.Profile == nil, func(ctx context.Context) (u users.User, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			u, err = changeUserIn(ctx, tx, ch, args)
+			u, err = changeUserIn(ctx, tx, id, ch, events)
 			return err
 		})
 		return u, err

@@ -62,6 +62,9 @@ func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, 
 				return err
 			}
 		}
+		if err := t.tell(ctx, f.UserID, e); err != nil {
+			return err
+		}
 		return t.record(ctx, e)
 	})
 	return added && err == nil, gave && err == nil, err
@@ -122,6 +125,9 @@ func (s *Store) ReplaceRecoveryCodes(ctx context.Context, userID string, digests
 		if err := t.giveCodes(ctx, userID, digests); err != nil {
 			return err
 		}
+		if err := t.tell(ctx, userID, e); err != nil {
+			return err
+		}
 		return t.record(ctx, e)
 	})
 	return replaced && err == nil, err
@@ -137,6 +143,9 @@ func (s *Store) RemoveFactor(ctx context.Context, userID, factorID string, e aud
 		}
 		if err := t.exec(ctx, `DELETE FROM recovery_codes WHERE user_id = @user AND NOT EXISTS (SELECT 1 FROM factors WHERE user_id = @user)`,
 			args{"user": id(userID)}); err != nil {
+			return err
+		}
+		if err := t.tell(ctx, userID, e); err != nil {
 			return err
 		}
 		return t.record(ctx, e)

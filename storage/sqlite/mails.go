@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"signet/audit"
 	"signet/mail"
 )
 
@@ -14,6 +15,22 @@ func (s *Store) CreateMail(ctx context.Context, m mail.Mail) error {
 	_, err := s.exec(ctx, `INSERT INTO mails (id, kind, recipient, locales, created_at, due_at) VALUES (@id, @kind, @recipient, @locales, @now, @now)`,
 		args{"id": m.ID.String(), "kind": string(m.Kind), "recipient": m.Recipient, "locales": list(m.Locales)})
 	return err
+}
+
+// tell puts what the user is told of the events into the outbox.
+func (t tx) tell(ctx context.Context, userID string, events ...audit.Event) error {
+	for _, e := range events {
+		kind := mail.NoticeOf(e)
+		if kind == "" {
+			continue
+		}
+		if err := t.exec(ctx, `INSERT INTO mails (id, kind, recipient, locales, created_at, due_at)
+			SELECT @id, @kind, profile->>'email', json_array(coalesce(profile->>'locale', '')), @now, @now FROM users WHERE id = @user AND verified_email IS NOT NULL`,
+			args{"id": e.ID, "kind": string(kind), "user": id(userID)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // DueMails implements mail.Store. The next attempt is put down before this one is made.

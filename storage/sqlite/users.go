@@ -81,6 +81,9 @@ func (s *Store) ChangeUser(ctx context.Context, userID string, ch users.Changes,
 }
 
 func changeUser(ctx context.Context, t tx, userID string, ch users.Changes, events []audit.Event) (users.User, error) {
+	if err := t.tell(ctx, userID, events...); err != nil {
+		return users.User{}, err
+	}
 	u, found, err := oneIn(ctx, t, readUser, `
 			UPDATE users SET password_hash = coalesce(@hash, password_hash), disabled = coalesce(@disabled, disabled),
 				admin = coalesce(@admin, admin), epoch = epoch + CASE WHEN @raised THEN 1 ELSE 0 END

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"signet/audit"
+	"signet/logins"
 	"signet/mail"
 	"signet/users"
 )
@@ -184,5 +186,74 @@ func TestMails(t *testing.T) {
 		if n := ok[int64](t)(w.DeleteUnsentMails(t.Context())); n != 1 {
 			t.Errorf("%d deleted", n)
 		}
+	})
+}
+
+// Whoever's password or factors change is to be told, at the address that was theirs before the change; and of nothing that did not happen.
+func TestMailsAboutChanges(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		withAddress := func(name, email string, verified bool) users.User {
+			u := newUser(name)
+			u.Email, u.EmailVerified, u.Locale = email, verified, "de"
+			return ok[users.User](t)(w.CreateUser(t.Context(), u, users.Canonical(name), newEvent(audit.UserCreated)))
+		}
+		told := func(want ...mail.Kind) {
+			t.Helper()
+			var got []mail.Kind
+			for _, m := range ok[[]mail.Mail](t)(w.DueMails(t.Context(), 100)) {
+				if got = append(got, m.Kind); m.Recipient != "Ann@example.com" || len(m.Locales) != 1 || m.Locales[0] != "de" {
+					t.Errorf("%+v", m)
+				}
+				check(t, w.DeleteMail(t.Context(), m.ID))
+			}
+			slices.Sort(got)
+			equal(t, "mails", got, want)
+		}
+		event := func(kind audit.Type, detail string) audit.Event {
+			e := newEvent(kind)
+			e.Detail = detail
+			return e
+		}
+		ann := withAddress("ann", "Ann@example.com", true)
+		for _, u := range []users.User{ann, withAddress("bob", "bob@example.com", false)} {
+			app, key := newFactor(u, logins.TOTP), newFactor(u, logins.Passkey)
+			for _, f := range []logins.Factor{app, app, key} { // the second time it is not added
+				_, _, err := w.AddFactor(t.Context(), f, codesOf(f.ID), event(audit.FactorAdded, string(f.Type)+" "+f.ID))
+				check(t, err)
+			}
+			ok[bool](t)(w.ReplaceRecoveryCodes(t.Context(), u.ID, codesOf("new"), event(audit.FactorAdded, "recovery codes")))
+			for range 2 {
+				ok[bool](t)(w.RemoveFactor(t.Context(), u.ID, app.ID, event(audit.FactorRemoved, "totp "+app.ID)))
+			}
+			ok[bool](t)(w.RemoveFactor(t.Context(), u.ID, key.ID, event(audit.FactorRemoved, "passkey "+key.ID)))
+			w.addFactor(t, u, logins.TOTP)
+			for range 2 {
+				ok[bool](t)(w.RemoveFactor(t.Context(), u.ID, "", event(audit.FactorRemoved, "all")))
+			}
+		}
+		told(mail.AppAdded, mail.AppRemoved, mail.FactorsRemoved, mail.PasskeyAdded, mail.PasskeyRemoved, mail.RecoveryCodes)
+
+		stale := ann.Epoch + 1
+		_, err := w.ChangeUser(t.Context(), ann.ID, users.Changes{PasswordHash: new("x"), Epoch: &stale}, []audit.Event{newEvent(audit.UserPasswordChanged)})
+		if !errors.Is(err, users.ErrNotFound) {
+			t.Error(err)
+		}
+		n := users.Link{Purpose: users.ResetPassword, Subject: ann.ID, UserEpoch: ann.Epoch, Email: ann.Email}
+		used, ref := []audit.Event{newEvent(audit.PasswordResetUsed), newEvent(audit.UserPasswordChanged)}, w.linked(t, n, time.Hour)
+		for range 2 {
+			if ann, err = w.UseResetLink(t.Context(), ref, n, "another hash", nil, used); err != nil && !errors.Is(err, users.ErrLink) {
+				t.Error(err)
+			}
+		}
+		told(mail.PasswordChanged)
+		ann = ok[users.User](t)(w.User(t.Context(), n.Subject))
+		profile := ann.Profile
+		profile.UpdatedAt = time.Time{}
+		stolen := profile
+		stolen.Email = "eve@example.com"
+		_, err = w.ChangeUser(t.Context(), ann.ID, users.Changes{PasswordHash: new("x"), Profile: &stolen, OldProfile: &profile},
+			[]audit.Event{newEvent(audit.UserPasswordChanged), newEvent(audit.UserUpdated)})
+		check(t, err)
+		told(mail.PasswordChanged)
 	})
 }
