@@ -132,20 +132,22 @@ func New(store Store, cfg Config, log *slog.Logger) *Service {
 //
 // Secrets are 256 random bits, so that one SHA-256 is as good as a slow hash, and does not cost every request one.
 func (s *Service) Authenticate(ctx context.Context, id, secret string) (*Client, error) {
-	if !ValidID(id) {
-		return nil, ErrUnauthenticated
-	}
-	c, err := s.read(ctx, id)
-	if errors.Is(err, ErrNotFound) {
-		return nil, ErrUnauthenticated
+	c, err := s.Known(ctx, id)
+	if err == nil && !c.Authenticates(secret) {
+		err = ErrUnauthenticated
 	}
 	if err != nil {
 		return nil, err
 	}
-	if c.Disabled || c.Public() && secret != "" || !c.Public() && (!c.HasSecret() || !c.proves(secret)) {
-		return nil, ErrUnauthenticated
-	}
 	return c, nil
+}
+
+// Authenticates tells whether the client proves itself with the secret: a public one by sending none, one with keys never.
+func (c *Client) Authenticates(secret string) bool {
+	if c.Public() {
+		return secret == ""
+	}
+	return c.HasSecret() && c.proves(secret)
 }
 
 // proves compares the secret with the stored digests in constant time.

@@ -15,12 +15,15 @@ import (
 
 // Documents fetches the metadata documents of clients: JSON, by a call that leads nowhere but where anybody may be sent.
 type Documents interface {
-	JSON(ctx context.Context, address string) ([]byte, error)
+	// JSON also returns for how long the server there lets it be kept, where that says so.
+	JSON(ctx context.Context, address string) (text []byte, maxAge *time.Duration, err error)
 }
 
 // How long a document is taken for what the client is.
 const (
-	documentTTL   = 10 * time.Minute // without another look
+	documentTTL   = 10 * time.Minute // without another look, where its server does not say
+	leastTTL      = time.Minute      // whatever that says
+	mostTTL       = time.Hour        // likewise
 	staleTTL      = 24 * time.Hour   // where the other look fails
 	refusalTTL    = 30 * time.Second // one that could not be had, or is none
 	maxDocuments  = 256              // that are remembered
@@ -35,6 +38,7 @@ type document struct {
 	client Client
 	err    error
 	at     time.Time
+	fresh  time.Duration // for how long it is good without another look
 }
 
 // DocumentsSupported tells whether a client id may be the address of a metadata document.
@@ -101,18 +105,22 @@ func renewed(c Client, known *Client) Client {
 // fetchDocument returns what the document says, which may be some minutes old.
 func (s *Service) fetchDocument(ctx context.Context, id string) (Client, error) {
 	before, known := s.documents.Get(id)
-	if known && (before.err == nil && time.Since(before.at) < documentTTL || before.err != nil && time.Since(before.at) < refusalTTL) {
+	if known && (time.Since(before.at) < before.fresh) {
 		return before.client, before.err
 	}
 	fetched := s.documentReads.DoChan(id, func() (any, error) {
 		// It serves every request that waits for it, so it must not end with the first one's.
 		d := document{at: time.Now()}
-		text, err := s.cfg.Documents.JSON(context.WithoutCancel(ctx), id)
+		text, maxAge, err := s.cfg.Documents.JSON(context.WithoutCancel(ctx), id)
+		d.fresh = freshness(maxAge)
 		if err != nil {
 			s.log.InfoContext(ctx, "a client's metadata document cannot be fetched", "client_id", id, "error", err)
 			d.err = fmt.Errorf("%w cannot be had: it has to be JSON of 64 KiB at the most, at the client_id itself, without a redirect", ErrDocument)
 		} else if d.client, err = s.parseDocument(id, text); err != nil {
 			d.err = fmt.Errorf("%w says what cannot be: %w", ErrDocument, err)
+		}
+		if d.err != nil {
+			d.fresh = refusalTTL
 		}
 		if d.err != nil && known && before.err == nil && time.Since(before.at) < staleTTL {
 			return before, nil // asked for again by the next request
@@ -127,6 +135,14 @@ func (s *Service) fetchDocument(ctx context.Context, id string) (Client, error) 
 		d, _ := r.Val.(document)
 		return d.client, d.err
 	}
+}
+
+// freshness is for how long a document is good without another look, of which its server says maxAge.
+func freshness(maxAge *time.Duration) time.Duration {
+	if maxAge == nil {
+		return documentTTL
+	}
+	return min(max(*maxAge, leastTTL), mostTTL)
 }
 
 // parseDocument reads a document, by the rules for clients that register themselves. There is nobody to share a secret with.

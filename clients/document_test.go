@@ -1,17 +1,63 @@
 package clients
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // saying is a document.
 type saying string
 
-func (s saying) JSON(context.Context, string) ([]byte, error) { return []byte(s), nil }
+func (s saying) JSON(context.Context, string) ([]byte, *time.Duration, error) {
+	return []byte(s), nil, nil
+}
+
+// counting is a server whose document is good for that long, and that counts how often it is asked.
+type counting struct {
+	saying
+	maxAge *time.Duration
+	asked  int
+}
+
+func (c *counting) JSON(context.Context, string) ([]byte, *time.Duration, error) {
+	c.asked++
+	return []byte(c.saying), c.maxAge, nil
+}
+
+// How long a document is taken without another look is for its server to say, within bounds.
+func TestDocumentFreshness(t *testing.T) {
+	const id = "https://tool.example.com/client.json"
+	day, second, half := 24*time.Hour, time.Second, 30*time.Minute
+	for _, c := range []struct {
+		maxAge *time.Duration
+		text   saying
+		want   time.Duration
+	}{
+		{nil, "", 10 * time.Minute}, {&half, "", half}, {&day, "", time.Hour}, {&second, "", time.Minute}, {new(time.Duration), "", time.Minute},
+		{&day, "{}", 30 * time.Second}, // what is none is asked for again soon
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &counting{saying: cmp.Or(c.text, `{"client_id": "`+id+`", "redirect_uris": ["https://tool.example.com/cb"]}`), maxAge: c.maxAge}
+			s := New(nil, Config{RegistrationScopes: Scope{"openid"}, Documents: d}, slog.New(slog.DiscardHandler))
+			_, _ = s.fetchDocument(t.Context(), id)
+			time.Sleep(c.want - time.Nanosecond)
+			_, _ = s.fetchDocument(t.Context(), id)
+			if d.asked != 1 {
+				t.Errorf("%v: asked %d times within %s", c.maxAge, d.asked, c.want)
+			}
+			time.Sleep(time.Nanosecond)
+			if _, err := s.fetchDocument(t.Context(), id); d.asked != 2 || (err != nil) != (c.text != "") {
+				t.Errorf("%v: asked %d times in %s, %v", c.maxAge, d.asked, c.want, err)
+			}
+		})
+	}
+}
 
 // Whatever a document or a registration says, a client that comes of it may have no more than what is open to those who come by themselves.
 func FuzzParseDocument(f *testing.F) {

@@ -11,12 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -119,37 +121,55 @@ func (c *Client) Get(ctx context.Context, address string) (body []byte, err erro
 	return body, err
 }
 
-// JSON is Get for an answer that says that it is JSON.
-func (c *Client) JSON(ctx context.Context, address string) ([]byte, error) {
-	body, contentType, err := c.get(ctx, address)
+// JSON is Get for an answer that says that it is JSON. It also returns for how long that may be kept, where the answer says so.
+func (c *Client) JSON(ctx context.Context, address string) (body []byte, maxAge *time.Duration, err error) {
+	body, header, err := c.get(ctx, address)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	contentType := header.Get("Content-Type")
 	if kind, _, err := mime.ParseMediaType(contentType); err != nil || kind != "application/json" && !(strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")) {
-		return nil, fmt.Errorf("it answered with the Content-Type %.100q, which is not JSON", contentType)
+		return nil, nil, fmt.Errorf("it answered with the Content-Type %.100q, which is not JSON", contentType)
 	}
-	return body, nil
+	return body, freshFor(header), nil
 }
 
-func (c *Client) get(ctx context.Context, address string) (body []byte, contentType string, err error) {
+// freshFor reads Cache-Control (RFC 9111 section 5.2.2): the max-age, none where it says that nothing may be kept, nil where it does not say.
+func freshFor(header http.Header) (maxAge *time.Duration) {
+	for directive := range strings.SplitSeq(strings.Join(header.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch strings.ToLower(name) {
+		case "no-store", "no-cache":
+			return new(time.Duration)
+		case "max-age":
+			if seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil || errors.Is(err, strconv.ErrRange) {
+				age := time.Duration(min(seconds, math.MaxInt32)) * time.Second
+				maxAge = &age
+			}
+		}
+	}
+	return maxAge
+}
+
+func (c *Client) get(ctx context.Context, address string) (body []byte, header http.Header, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	req.Header.Set("Accept", "application/json, application/jwk-set+json")
 	res, err := c.do(req)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, "", fmt.Errorf("it answered with the status %d", res.StatusCode)
+		return nil, nil, fmt.Errorf("it answered with the status %d", res.StatusCode)
 	}
 	body, err = io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	if err == nil && len(body) > maxBody {
 		err = fmt.Errorf("it answered with more than %d bytes", maxBody)
 	}
-	return body, res.Header.Get("Content-Type"), err
+	return body, res.Header, err
 }
 
 // PostForm posts a form and returns the status of the answer. Its body is read up to a bound and dropped.

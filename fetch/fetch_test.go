@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -8,8 +9,11 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
 
 	"signet/fetch"
 )
@@ -46,6 +50,114 @@ func TestPermits(t *testing.T) {
 	}
 	if none.AllowsHTTP("localhost") || none.AllowsHTTP("93.184.216.34") {
 		t.Error("http is allowed by itself")
+	}
+}
+
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, value := range r.URL.Query()["cache"] {
+			w.Header().Add("Cache-Control", value)
+		}
+		w.Header().Set("Content-Type", r.URL.Query().Get("type"))
+		_, _ = w.Write([]byte("{}"))
+	}))
+	defer srv.Close()
+	c := fetch.New(fetch.Policy{netip.MustParsePrefix("127.0.0.1/32")}, "")
+	none := time.Duration(-1)
+	for query, want := range map[string]time.Duration{
+		"": none, "cache=public": none, "cache=max-age=600": 10 * time.Minute, "cache=Public,+Max-Age=60": time.Minute, "cache=public&cache=max-age%3D\"60\"": time.Minute,
+		"cache=max-age=600,no-store": 0, "cache=no-cache": 0, "cache=max-age=0": 0, "cache=max-age=-1": none, "cache=max-age=x": none, "cache=s-maxage=60": none,
+		"cache=max-age=99999999999999999999": (1<<31 - 1) * time.Second,
+	} {
+		body, maxAge, err := c.JSON(t.Context(), srv.URL+"?type=application/json&"+query)
+		got := none
+		if maxAge != nil {
+			got = *maxAge
+		}
+		if err != nil || string(body) != "{}" || got != want {
+			t.Errorf("%s: %v, %s, want %s", query, err, got, want)
+		}
+	}
+	if _, _, err := c.JSON(t.Context(), srv.URL+"?type=text/html"); err == nil {
+		t.Error("HTML will do")
+	}
+}
+
+// A name is judged by what it resolves to at each call, and by each of its addresses. This test answers for the machine's name server, so
+// it is not parallel.
+func TestRebinding(t *testing.T) { //nolint:paralleltest // see above
+	names, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer names.Close()
+	var now atomic.Pointer[[][4]byte]
+	go func() {
+		packet := make([]byte, 512)
+		for {
+			n, from, err := names.ReadFrom(packet)
+			if err != nil {
+				return
+			}
+			var m dnsmessage.Message
+			if m.Unpack(packet[:n]) != nil {
+				continue
+			}
+			m.Response, m.Additionals = true, nil
+			for _, a := range *now.Load() {
+				if m.Questions[0].Type == dnsmessage.TypeA {
+					m.Answers = append(m.Answers, dnsmessage.Resource{
+						Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Class: dnsmessage.ClassINET}, Body: &dnsmessage.AResource{A: a},
+					})
+				}
+			}
+			if answer, err := m.Pack(); err == nil {
+				_, _ = names.WriteTo(answer, from)
+			}
+		}
+	}()
+	before := net.DefaultResolver
+	defer func() { net.DefaultResolver = before }()
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", names.LocalAddr().String())
+	}}
+
+	// The inner address is 127.0.0.1, the outer one 127.0.0.2; there is a server at that port of both.
+	var inner, outer atomic.Int32
+	count := func(n *atomic.Int32) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { n.Add(1); _, _ = w.Write([]byte("{}")) })
+	}
+	in := httptest.NewServer(count(&inner))
+	defer in.Close()
+	_, port, _ := net.SplitHostPort(in.Listener.Addr().String())
+	l, err := net.Listen("tcp", "127.0.0.2:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &httptest.Server{Listener: l, Config: &http.Server{Handler: count(&outer), ReadHeaderTimeout: time.Second}}
+	out.Start()
+	defer out.Close()
+
+	c := fetch.New(fetch.Policy{netip.MustParsePrefix("127.0.0.2/32")}, "")
+	for _, call := range []struct {
+		name      string
+		addresses [][4]byte
+		good      bool
+	}{
+		{"the first time", [][4]byte{{127, 0, 0, 2}}, true},
+		{"the second time, a private address", [][4]byte{{127, 0, 0, 1}}, false},
+		{"a private one and another", [][4]byte{{127, 0, 0, 1}, {127, 0, 0, 2}}, true},
+	} {
+		now.Store(&call.addresses)
+		c.Close() // the connection of the call before
+		_, err := c.Get(t.Context(), "http://rebind.example.:"+port)
+		if (err == nil) != call.good || !call.good && !errors.Is(err, fetch.ErrForbidden) {
+			t.Errorf("%s: %v", call.name, err)
+		}
+	}
+	if inner.Load() != 0 || outer.Load() != 2 {
+		t.Errorf("%d calls of the inner address, %d of the outer one", inner.Load(), outer.Load())
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"signet/clients"
 )
 
@@ -166,6 +168,41 @@ func TestClientMetadataDocuments(t *testing.T) {
 			s.at(much).authorize(ask(tool, "redirect_uri", "https://new.example.com/cb")).page(t, 400)
 			much.refresh(t, tool, tokens.text("refresh_token")).issued(t)
 		})
+	})
+	t.Run("its first request may be pushed", func(t *testing.T) {
+		each(t, func(t *testing.T, r *replica) {
+			d, ann, s := startDocuments(t), r.user(t, "ann"), r.surfer(t)
+			tool := d.tool("/tool")
+			v := s.grant(form("client_id", tool.ID, "request_uri", r.push(t, tool, ask(tool))), ann)
+			r.redeem(t, tool, v.code(t)).issued(t)
+			r.send(t, "/par", form("client_id", tool.ID, "client_secret", "sgs_x").Encode()).want(t, 401, "invalid_client")
+
+			// One that proves itself by the keys of its document, and DPoP binds its code.
+			key, other := newKey(t, jose.ES256), newKey(t, jose.ES256)
+			d.say(`{"client_id": "%s", "redirect_uris": ["` + callback + `"], "token_endpoint_auth_method": "private_key_jwt", "jwks": ` + string(jwks(t, key)) + `}`)
+			keyed := d.tool("/keyed")
+			body := func(k keyPair) string {
+				q := ask(keyed)
+				q.Set("client_assertion_type", assertionType)
+				q.Set("client_assertion", k.assertion(t, keyed.ID))
+				return q.Encode()
+			}
+			r.send(t, "/par", body(other)).want(t, 401, "invalid_client")
+			r.send(t, "/par", ask(keyed).Encode()).want(t, 401, "invalid_client")
+			pushed := r.send(t, "/par", body(key)).is(t, 201)
+			s.grant(form("client_id", keyed.ID, "request_uri", pushed.text("request_uri")), ann).code(t)
+
+			// What is no document is no client, and nothing is written down for it.
+			d.say(`{"client_id": "https://elsewhere.example.com/tool", "redirect_uris": ["` + callback + `"]}`)
+			bad := r.send(t, "/par", ask(d.tool("/bad")).Encode()).want(t, 401, "invalid_client")
+			if !strings.Contains(bad.text("error_description"), "metadata document") {
+				t.Errorf("%s", bad.body)
+			}
+			r.send(t, "/token", form("grant_type", "refresh_token", "refresh_token", "sgr_x", "client_id", d.URL+"/new").Encode()).want(t, 401, "invalid_client")
+			_, err := r.clients.SetDisabled(t.Context(), tool.ID, true, origin)
+			check(t, err)
+			r.send(t, "/par", ask(tool).Encode()).want(t, 401, "invalid_client")
+		}, withDocuments)
 	})
 	t.Run("many requests at once fetch once, and one that hangs is given up", func(t *testing.T) {
 		each(t, func(t *testing.T, r *replica) {

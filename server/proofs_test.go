@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -11,10 +12,13 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -305,6 +309,92 @@ func TestKeysAtAnAddress(t *testing.T) {
 	})
 }
 
+// Whatever is at a client's address, it costs a bounded wait and lets nobody in; and nothing is fetched in vain.
+func TestKeysAtABadAddress(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		key, other := newKey(t, jose.ES256), newKey(t, jose.ES256)
+		good := jwks(t, key)
+		private, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.private, KeyID: key.kid}}})
+		check(t, err)
+		say := func(text []byte) http.HandlerFunc {
+			return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) }
+		}
+		var written atomic.Int64
+		bad := map[string]http.HandlerFunc{
+			"hangs": func(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() },
+			"hangs in the middle": func(w http.ResponseWriter, q *http.Request) {
+				_, _ = w.Write(good[:10])
+				_ = http.NewResponseController(w).Flush()
+				<-q.Context().Done()
+			},
+			"redirects": func(w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, "/good", http.StatusFound) },
+			"100 MB": func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = w.Write([]byte(`{"keys":[], "x": "`))
+				for chunk := bytes.Repeat([]byte("x"), 1<<20); written.Load() < 100<<20; {
+					n, err := w.Write(chunk)
+					if written.Add(int64(n)); err != nil {
+						return
+					}
+				}
+			},
+			"64 KiB of blanks before": say(append(bytes.Repeat([]byte(" "), 64<<10), good...)),
+			"HTML":                    say([]byte("<!doctype html><title>Sign in</title>")),
+			"no set":                  say([]byte(`[]`)),
+			"no keys":                 say([]byte(`{"keys": []}`)),
+			"another's keys":          say(jwks(t, other)),
+			"a private key":           say(private),
+			"nothing":                 say(nil),
+			"404":                     http.NotFound,
+			"500, with the keys": func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusInternalServerError)
+				_, _ = w.Write(good)
+			},
+			"hangs up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		}
+		var stolen atomic.Int32
+		var handlers []http.HandlerFunc
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if q.URL.Path == "/good" {
+				stolen.Add(1)
+				_, _ = w.Write(good)
+				return
+			}
+			i, err := strconv.Atoi(q.URL.Path[1:])
+			if err != nil {
+				http.NotFound(w, q)
+				return
+			}
+			handlers[i](w, q)
+		}))
+		defer srv.Close()
+		began := time.Now()
+		var all sync.WaitGroup
+		names := slices.Sorted(maps.Keys(bad))
+		for _, name := range names {
+			handlers = append(handlers, bad[name])
+		}
+		for i, name := range names {
+			c := r.app(t, fmt.Sprint("fetched-", i), func(c *clients.Client) { c.AuthMethod, c.JWKSURI = clients.PrivateKeyJWT, srv.URL+"/"+strconv.Itoa(i) })
+			assertion := key.assertion(t, c.ID)
+			all.Go(func() {
+				a, err := r.try(r.request(context.Background(), "/token", asserting(assertion, "grant_type", "client_credentials")))
+				if err != nil || a.status != http.StatusUnauthorized || a.text("error") != "invalid_client" {
+					t.Errorf("%s: %v, %d %s", name, err, a.status, a.body)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("took %s", took)
+		}
+		if stolen.Load() != 0 || written.Load() > 16<<20 {
+			t.Errorf("%d redirects were followed, %d bytes taken", stolen.Load(), written.Load())
+		}
+		inner := r.app(t, "inner", func(c *clients.Client) { c.AuthMethod, c.JWKSURI = clients.PrivateKeyJWT, "https://10.0.0.1/jwks" })
+		r.send(t, "/token", asserting(key.assertion(t, inner.ID), "grant_type", "client_credentials")).want(t, http.StatusUnauthorized, "invalid_client")
+	})
+}
+
 // Keys that would be no proof are refused when a client is registered, and members that do not fit.
 func TestClientKeysAreChecked(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {
@@ -445,6 +535,8 @@ func TestDPoPProofs(t *testing.T) {
 			"PS256":                 newKey(t, jose.PS256).proof(t, "POST", "/token"),
 			"EdDSA":                 newKey(t, jose.EdDSA).proof(t, "POST", "/token"),
 			"10 s ahead":            key.proof(t, "POST", "/token", set{"iat": now + 10}),
+			"50 s ahead":            key.proof(t, "POST", "/token", set{"iat": now + 50}),
+			"50 s behind":           key.proof(t, "POST", "/token", set{"iat": now - 50}),
 			"10 s behind":           key.proof(t, "POST", "/token", set{"iat": now - 10}),
 			"nbf and exp":           key.proof(t, "POST", "/token", set{"nbf": now, "exp": now + 300}),
 			"query and fragment":    key.proof(t, "POST", "/token?a=b#c"),
@@ -479,6 +571,8 @@ func TestDPoPProofs(t *testing.T) {
 			"a slash":              key.proof(t, "POST", "/token/"),
 			"another host":         key.proof(t, "POST", "/token", set{"htu": "https://evil.example/token"}),
 			"another scheme":       key.proof(t, "POST", "/token", set{"htu": strings.Replace(issuer, "https", "http", 1) + "/token"}),
+			"80 s ago":             key.proof(t, "POST", "/token", set{"iat": now - 80}),
+			"80 s ahead":           key.proof(t, "POST", "/token", set{"iat": now + 80}),
 			"an hour ago":          key.proof(t, "POST", "/token", set{"iat": now - 3600}),
 			"an hour ahead":        key.proof(t, "POST", "/token", set{"iat": now + 3600}),
 			"the same again":       used,

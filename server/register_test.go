@@ -261,6 +261,46 @@ func TestRegistrationConformance(t *testing.T) {
 			r.speak(t, "POST", "/register", "", goodApp, from("192.0.2.1")).is(t, 201)
 		})
 	})
+	t.Run("4 open mode: of 10,000 registrations from one address what is left are the rows of the bound", func(t *testing.T) {
+		onBackends(t, func(t *testing.T, b *backend) {
+			r := start(t, b, registering(clients.RegistrationOpen))
+			const calls, bound = 10_000, 50
+			rows := func() (n int64) {
+				for _, table := range []string{"clients", "registrations", "registration_tokens", "login_failures", "audit_events", "consents", "logins"} {
+					n += b.Int(t, "SELECT count(*) FROM "+table)
+				}
+				return n
+			}
+			before := rows()
+			var good, refused, other atomic.Int64
+			var all sync.WaitGroup
+			asJSON := func(req *http.Request) { req.Header.Set("Content-Type", "application/json") }
+			began := time.Now()
+			for range 8 {
+				all.Go(func() {
+					for range calls / 8 {
+						req := r.request(context.Background(), "/register", goodApp, from("192.0.2.1"), asJSON)
+						a, err := r.try(req)
+						switch {
+						case err == nil && a.status == 201:
+							good.Add(1)
+						case err == nil && a.status == http.StatusTooManyRequests && a.header.Get("Retry-After") != "":
+							refused.Add(1)
+						default:
+							other.Add(1)
+						}
+					}
+				})
+			}
+			all.Wait()
+			took, left := time.Since(began), rows()-before
+			t.Logf("%d registrations in %s: %d taken, %d refused, %d rows", calls, took.Round(time.Millisecond), good.Load(), refused.Load(), left)
+			// A client, its registration and an event each, and what counts.
+			if good.Load() != bound || refused.Load() != calls-bound || left > 3*bound+bound+1 {
+				t.Errorf("%d taken, %d refused, %d otherwise, %d rows", good.Load(), refused.Load(), other.Load(), left)
+			}
+		})
+	})
 	t.Run("4 closed: 404, and not in the metadata", func(t *testing.T) {
 		onBackends(t, func(t *testing.T, b *backend) {
 			off, open := start(t, b), start(t, b, registering(clients.RegistrationOpen))

@@ -9,7 +9,7 @@ import (
 )
 
 // assertClient authenticates a client by its assertion (RFC 7521 section 4.2, RFC 7523 section 2.2).
-func (s *Server) assertClient(r *http.Request, form url.Values) (*clients.Client, error) {
+func (s *Server) assertClient(r *http.Request, form url.Values, known knower) (*clients.Client, error) {
 	switch {
 	case form.Get("client_assertion_type") != proofs.AssertionType:
 		return nil, invalidClient("the client_assertion_type has to be " + proofs.AssertionType)
@@ -25,7 +25,7 @@ func (s *Server) assertClient(r *http.Request, form url.Values) (*clients.Client
 	if form.Has("client_id") && form.Get("client_id") != a.ClientID() {
 		return nil, invalidClient("the client assertion and client_id name different clients")
 	}
-	client, err := s.clients.Known(r.Context(), a.ClientID())
+	client, err := known(r.Context(), a.ClientID())
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 
@@ -21,11 +22,16 @@ func (c *call) origin() audit.Origin { return c.info.Origin }
 
 // admit reads the form and authenticates the client. Nothing else of the request is looked at before.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
+	return s.admitAmong(w, r, s.clients.Known)
+}
+
+// admitAmong is admit for the clients that known knows.
+func (s *Server) admitAmong(w http.ResponseWriter, r *http.Request, known knower) (*call, error) {
 	form, err := readForm(w, r)
 	if err != nil {
 		return nil, err
 	}
-	client, err := s.authenticateClient(r, form)
+	client, err := s.authenticateClient(r, form, known)
 	if err != nil {
 		return nil, err
 	}
@@ -34,16 +40,23 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 	return &call{client: client, form: form, info: info}, nil
 }
 
+// knower returns the client with the id before it has proved anything, or clients.ErrUnauthenticated.
+type knower func(ctx context.Context, id string) (*clients.Client, error)
+
 // authenticateClient finds out who calls, by what the client is registered to prove itself with.
-func (s *Server) authenticateClient(r *http.Request, form url.Values) (*clients.Client, error) {
+func (s *Server) authenticateClient(r *http.Request, form url.Values, known knower) (*clients.Client, error) {
 	if form.Has("client_assertion") || form.Has("client_assertion_type") {
-		return s.assertClient(r, form)
+		return s.assertClient(r, form, known)
 	}
 	id, secret, err := credentials(r.Header.Values("Authorization"), form)
 	if err != nil {
 		return nil, err
 	}
-	return s.clients.Authenticate(r.Context(), id, secret)
+	client, err := known(r.Context(), id)
+	if err == nil && !client.Authenticates(secret) {
+		err = clients.ErrUnauthenticated
+	}
+	return client, err
 }
 
 // credentials finds what the client proves itself with: one of client_secret_basic, client_secret_post and none

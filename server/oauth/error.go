@@ -58,6 +58,8 @@ func explain(err error) *Error {
 		return answer
 	case errors.Is(err, clients.ErrUnauthenticated):
 		return invalidClient("the client is unknown or disabled, or did not prove who it is")
+	case errors.Is(err, clients.ErrDocument):
+		return invalidClient(printable(err.Error()))
 	case errors.Is(err, users.ErrBadCredentials):
 		return badRequest("invalid_grant", "the username or the password is wrong")
 	case errors.Is(err, logins.ErrNeedsFactor):

@@ -30,7 +30,7 @@ func (s *Server) push(c *gin.Context) {
 
 func (s *Server) pushed(c *gin.Context) (requestURI string, err error) {
 	ctx := c.Request.Context()
-	call, err := s.admit(c.Writer, c.Request)
+	call, err := s.admitAmong(c.Writer, c.Request, s.clients.Asking) // nobody may have allowed it anything yet
 	if err != nil {
 		return "", err
 	}
