@@ -10,15 +10,17 @@ HA        ?=
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 GOLANGCI_VERSION := v2.15.0
+# Later ones need modules that proxy.golang.org does not have.
+NFPM_VERSION     := v2.45.2
 TOOLS            := $(CURDIR)/bin/tools-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test interop fuzz bench ha pgo pictures deploy-check build lint fmt clean
+.PHONY: help dev test interop fuzz bench ha pgo pictures deploy-check build deb lint fmt clean
 
 help: ## List what there is to make
 	@echo 'make TARGET [NAME=VALUE …]'
 	@echo
-	@sed -n 's/^\([.a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([.a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo
 	@echo 'For example: make test PKGS=./tokens/... RACE= TESTFLAGS="-v -run Rotation"'
 
@@ -67,11 +69,17 @@ ha: ## Fail over, kill, cut off and upgrade a whole installation under load (HA:
 	@scripts/need patroni
 	$(GO) run ./cmd/ha $(HA)
 
-deploy-check: ## Check the Helm chart; the first time builds Helm's packages, in a minute
+deploy-check: deb ## Check the Helm chart, the package and the systemd unit; the first time builds Helm's packages, in a minute
 	cd deploy/check && $(GO) test -count=1 ./...
+	deploy/check/package
 
 build: ## Build the static binary bin/signet (VERSION)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/signet ./cmd/signet
+
+# A version of Debian's begins with a digit.
+deb: build ## Build the Debian package bin/signet.deb (VERSION)
+	GOARCH=$$($(GO) env GOARCH) DEB_VERSION=$$(echo '$(VERSION)' | sed 's/^v\([0-9]\)/\1/; t; s/^/0~/; s/-/./g') \
+		$(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION) package -f deploy/nfpm.yaml -p deb -t bin/signet.deb
 
 lint: $(TOOLS)/golangci-lint ## Check formatting and style; the first time builds the linter, in some minutes
 	$(TOOLS)/golangci-lint run

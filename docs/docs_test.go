@@ -132,7 +132,7 @@ func TestOnlyRealSettingsAreMentioned(t *testing.T) {
 	t.Parallel()
 	defaults, fromFile := settings(t)
 	pages := ours(t)
-	maps.Copy(pages, read(t, "../deploy/helm/signet/*", "../deploy/helm/signet/templates/*", "../deploy/helm/signet/ci/*"))
+	maps.Copy(pages, read(t, "../deploy/helm/signet/*", "../deploy/helm/signet/templates/*", "../deploy/helm/signet/ci/*", "../deploy/systemd/*"))
 	for path, text := range pages {
 		for _, name := range regexp.MustCompile(`\bSIGNET_[A-Z0-9]+(?:_[A-Z0-9]+)*\b`).FindAllString(text, -1) {
 			_, known := defaults[name]
