@@ -97,7 +97,7 @@ func (s *Service) Asking(ctx context.Context, id string) (*Client, error) {
 // renewed is the client of a row as its document has it now.
 func renewed(c Client, known *Client) Client {
 	c.SkipConsent, c.OptionalPKCE, c.BrowserOrigins, c.ResourceServer = known.SkipConsent, known.OptionalPKCE, known.BrowserOrigins, known.ResourceServer
-	c.AccessTTL, c.RefreshTTL, c.SessionTTL = known.AccessTTL, known.RefreshTTL, known.SessionTTL
+	c.AccessTTL, c.RefreshTTL, c.SessionTTL, c.Profile = known.AccessTTL, known.RefreshTTL, known.SessionTTL, known.Profile
 	c.Epoch, c.Version, c.CreatedAt = known.Epoch, known.Version, known.CreatedAt
 	return c
 }

@@ -173,7 +173,7 @@ func ParseRegistration(text []byte) (Client, error) {
 // notForThem are members of a client that those who register themselves do not decide.
 var notForThem = []string{
 	"client_id_issued_at", "client_secret_expires_at", "skip_consent", "browser_origins", "resource_server", "disabled", "registered",
-	"access_token_ttl", "refresh_token_ttl", "session_ttl", "require_pkce",
+	"access_token_ttl", "refresh_token_ttl", "session_ttl", "require_pkce", "profile",
 }
 
 // confine fills in what a client that registers itself has left out, and refuses what is not open to registration. The rest is checked as
@@ -270,6 +270,7 @@ func (s *Service) Reregister(ctx context.Context, id, token string, c Client, o 
 	}
 	c.SkipConsent, c.OptionalPKCE, c.BrowserOrigins, c.ResourceServer = stored.SkipConsent, stored.OptionalPKCE, stored.BrowserOrigins, stored.ResourceServer
 	c.AccessTTL, c.RefreshTTL, c.SessionTTL, c.Version = stored.AccessTTL, stored.RefreshTTL, stored.SessionTTL, stored.Version
+	c.Profile = stored.Profile
 	o.Actor = id
 	if updated, err = s.Update(ctx, c, o); err != nil {
 		return Client{}, "", err

@@ -723,6 +723,24 @@ func TestSignedIntrospection(t *testing.T) {
 				t.Errorf("%v %v of %s", header, claims, a.header.Get("Content-Type"))
 			}
 		}
+		// Anybody can verify it; and it is taken for nothing else, anywhere.
+		signed := ask(token).body
+		var set jose.JSONWebKeySet
+		check(t, json.Unmarshal([]byte(r.get(t, "/.well-known/jwks.json").body), &set))
+		parsed, err := jose.ParseSigned(signed, []jose.SignatureAlgorithm{jose.RS256})
+		check(t, err)
+		if _, err := parsed.Verify(set); err != nil {
+			t.Errorf("its signature: %v", err)
+		}
+		if a := r.introspect(t, c, signed); a.json["active"] != false {
+			t.Errorf("as an access token: %s", a.body)
+		}
+		for _, path := range []string{"/account", "/userinfo", "/admin/users"} {
+			r.get(t, path, header("Authorization", "Bearer "+signed)).want(t, http.StatusUnauthorized, "invalid_token")
+		}
+		r.send(t, "/token", asserting(signed, "grant_type", "client_credentials")).want(t, http.StatusUnauthorized, "invalid_client")
+		page := r.app(t, "page", public)
+		r.post(t, "/introspect", page, form("token", token), header("Accept", "application/token-introspection+jwt")).want(t, http.StatusUnauthorized, "invalid_client")
 		if a := r.post(t, "/introspect", c, form("token", token), header("Accept", "application/json, application/token-introspection+jwt;q=0")); a.json["active"] != true {
 			t.Errorf("not asked for: %s", a.body)
 		}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"signet/audit"
 	"signet/clients"
 )
@@ -168,6 +170,26 @@ func TestRegistrationConformance(t *testing.T) {
 			r.speak(t, "GET", path, newest, "").is(t, 200)
 			r.speak(t, "GET", path, token, "").want(t, 401, "invalid_token")
 			token = newest
+			for members, code := range map[string]string{ // what was refused at first is refused now
+				`, "client_name": "` + strings.Repeat("x", 129) + `"`: "invalid_client_metadata", `, "client_name": "a\u202eb"`: "invalid_client_metadata",
+				`, "post_logout_redirect_uris": ["javascript:alert(1)"]`: "invalid_client_metadata", `, "jwks_uri": "http://10.0.0.1/"`: "invalid_client_metadata",
+				`, "logo_uri": "data:image/png,x"`: "invalid_client_metadata", `, "audience": ["https://api.example.com"]`: "invalid_client_metadata",
+				`, "token_endpoint_auth_method": "private_key_jwt"`: "invalid_client_metadata", `, "software_statement": "x"`: "invalid_software_statement",
+			} {
+				put(token, members).want(t, 400, code)
+			}
+			many := strings.Repeat(`"https://app.example.com/cb",`, 33)
+			r.speak(t, "PUT", path, token, `{"client_id": "`+id+`", "redirect_uris": [`+many[:len(many)-1]+`]}`).want(t, 400, "invalid_redirect_uri")
+			// What an admin has decided stays so, whatever the client says or leaves out.
+			ours := known(t, r, id)
+			ours.AuthMethod, ours.JWKS, ours.Profile, ours.Version = clients.PrivateKeyJWT, jwks(t, newKey(t, jose.ES256)), clients.FAPI2, 0
+			_, err := r.clients.Update(t.Context(), *ours, origin)
+			check(t, err)
+			put(token, `, "profile": ""`).want(t, 400, "invalid_client_metadata") // by a secret
+			token = put(token, `, "profile": "", "skip_consent": true, "disabled": true, "token_endpoint_auth_method": "private_key_jwt", "jwks": `+string(ours.JWKS)).is(t, 200).text("registration_access_token")
+			if c := known(t, r, id); c.Profile != clients.FAPI2 || c.SkipConsent || c.Disabled {
+				t.Errorf("%+v", c)
+			}
 			put(token, `, "client_secret": "another"`).want(t, 400, "invalid_client_metadata")
 			put(token, `, "scope": "signet:admin"`).want(t, 400, "invalid_client_metadata")
 			put(token, `, "grant_types": ["password"]`).want(t, 400, "invalid_client_metadata")
@@ -185,7 +207,7 @@ func TestRegistrationConformance(t *testing.T) {
 				}
 			}
 			r.speak(t, "GET", "/register/nobody", token, "").want(t, 401, "invalid_token")
-			_, err := r.clients.SetDisabled(t.Context(), id, true, origin)
+			_, err = r.clients.SetDisabled(t.Context(), id, true, origin)
 			check(t, err)
 			r.speak(t, "GET", path, token, "").want(t, 401, "invalid_token")
 			put(token, "").want(t, 401, "invalid_token")

@@ -708,6 +708,34 @@ func TestClientsThatProveThemselvesByKeys(t *testing.T) {
 	})
 }
 
+// Every member of a client has a field on its page, but for those that only the server sets, and those that have buttons.
+func TestEveryMemberHasAField(t *testing.T) {
+	s := embedded(t)
+	w, _ := s.admin(t, "admin")
+	age, uri := time.Hour, "https://app.example.com/x"
+	c, err := s.clients.Create(t.Context(), clients.Client{
+		ID: "all", RedirectURIs: []string{uri}, DefaultMaxAge: &age, AccessTTL: age, RefreshTTL: age, SessionTTL: age, ClientURI: uri, LogoURI: uri, PolicyURI: uri, TOSURI: uri,
+		BackchannelLogoutURI: uri, Profile: clients.FAPI2, AuthMethod: clients.PrivateKeyJWT, JWKS: json.RawMessage(publicKeys), AssertionAlg: "ES256",
+	}, origin)
+	check(t, err)
+	text, err := json.Marshal(c)
+	check(t, err)
+	members := map[string]any{"jwks_uri": nil}
+	check(t, json.Unmarshal(text, &members))
+	for _, name := range []string{"client_id_issued_at", "client_secret_expires_at", "response_types", "disabled"} {
+		delete(members, name)
+	}
+	page := w.get(t, "/client?id=all").text
+	for name := range members {
+		if !strings.Contains(page, ` id="`+name+`"`) && !strings.Contains(page, ` name="`+name+`"`) {
+			t.Errorf("%s has no field", name)
+		}
+	}
+	if len(members) < 32 {
+		t.Errorf("only %d members: %s", len(members), text)
+	}
+}
+
 // What a client may do is seen at a glance.
 func TestAtAGlance(t *testing.T) {
 	s := embedded(t)
