@@ -278,6 +278,13 @@ func TestPasswordAloneIsNotEnough(t *testing.T) {
 		if right.status != http.StatusBadRequest || right.json["error"] != "invalid_grant" || !strings.Contains(right.body, "browser") {
 			t.Errorf("%d %s", right.status, right.body)
 		}
+		r.app(t, "web", webApp)
+		web := r.browser(home)
+		if a := web.login(t, "web", "alice"); a.status < 400 || !strings.Contains(a.body, "browser") || len(web.cookies) != 0 {
+			t.Errorf("POST /session: %d %s", a.status, a.body)
+		}
+		r.user(t, "bob", false)
+		web.login(t, "web", "bob").is(t, 200)
 	})
 }
 
