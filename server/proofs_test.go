@@ -247,6 +247,7 @@ func TestClientAssertions(t *testing.T) {
 			r.send(t, "/token", body).want(t, http.StatusUnauthorized, "invalid_client")
 			_ = name
 		}
+		r.send(t, "/token", asserting(fresh(), machines...)+"&client_assertion="+fresh()).want(t, http.StatusBadRequest, "invalid_request") // repeated
 		r.send(t, "/token", asserting(fresh(), machines...), basic(c.ID, "x")).want(t, http.StatusUnauthorized, "invalid_client")
 		r.send(t, "/token", asserting(fresh(), append(machines, "client_id", c.ID)...)).issued(t)
 
@@ -554,12 +555,18 @@ func TestDPoPProofs(t *testing.T) {
 		used := key.proof(t, "POST", "/token")
 		r.post(t, "/token", c, ask, header("DPoP", used)).issued(t)
 		private := jose.JSONWebKey{Key: key.private}
+		weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // that is what is refused
+		check(t, err)
 		for name, bad := range map[string]string{
 			"typ":                  key.proof(t, "POST", "/token", nil, set{"typ": "JWT"}),
 			"no typ":               key.proof(t, "POST", "/token", nil, set{"typ": nil}),
 			"no jwk":               key.proof(t, "POST", "/token", nil, set{"jwk": nil}),
 			"a private jwk":        key.proof(t, "POST", "/token", nil, set{"jwk": private}),
 			"another's jwk":        key.proof(t, "POST", "/token", nil, set{"jwk": newKey(t, jose.ES256).jwk()}),
+			"a symmetric jwk":      key.proof(t, "POST", "/token", nil, set{"jwk": set{"kty": "oct", "k": "AAAA"}}),
+			"a point off curve":    key.proof(t, "POST", "/token", nil, set{"jwk": set{"kty": "EC", "crv": "P-256", "x": strings.Repeat("A", 43), "y": strings.Repeat("A", 43)}}),
+			"RSA of 1024 bits":     keyPair{alg: jose.PS256, private: weak}.proof(t, "POST", "/token"),
+			"a giant RSA jwk":      key.proof(t, "POST", "/token", nil, set{"jwk": set{"kty": "RSA", "e": "AQAB", "n": strings.Repeat("_", 1400)}}),
 			"RS256":                newKey(t, jose.RS256).proof(t, "POST", "/token"),
 			"no jti":               key.proof(t, "POST", "/token", set{"jti": nil}),
 			"no htm":               key.proof(t, "POST", "/token", set{"htm": nil}),
@@ -594,7 +601,7 @@ func TestDPoPProofs(t *testing.T) {
 		ahead := key.proof(t, "POST", "/token", set{"iat": now + 50})
 		r.post(t, "/token", c, ask, header("DPoP", ahead)).issued(t)
 		b.Age(t, 2*time.Minute)
-		_, err := r.store.DeleteUsedOnce(t.Context())
+		_, err = r.store.DeleteUsedOnce(t.Context())
 		check(t, err)
 		start(t, b).post(t, "/token", c, ask, header("DPoP", ahead)).want(t, http.StatusBadRequest, "invalid_dpop_proof")
 		needy := r.app(t, "needy", func(c *clients.Client) { c.RequireDPoP = true })
@@ -659,9 +666,30 @@ func TestBoundTokens(t *testing.T) {
 			}
 		}
 		unbound := r.login(t, c, u).AccessToken
-		if a := r.get(t, "/account", header("Authorization", "DPoP "+unbound), key.bound(t, "GET", "/account", set{"ath": athOf(unbound)})); a.status != http.StatusUnauthorized {
-			t.Errorf("an unbound token as DPoP: %d %s", a.status, a.body)
+		for _, path := range []string{"/account", "/userinfo", "/admin/clients"} {
+			a := r.get(t, path, header("Authorization", "DPoP "+unbound), key.bound(t, "GET", path, set{"ath": athOf(unbound)}))
+			if a.status != http.StatusUnauthorized || a.text("error") != "invalid_token" {
+				t.Errorf("%s: an unbound token as DPoP: %d %s", path, a.status, a.body)
+			}
 		}
+		t.Run("the admin API", func(t *testing.T) {
+			r.user(t, "root", true)
+			ui := r.app(t, "ui", scope(clients.ScopeAdmin))
+			token := r.post(t, "/token", ui, form("grant_type", "password", "username", "root", "password", password, "scope", clients.ScopeAdmin), key.bound(t, "POST", "/token")).
+				issued(t).text("access_token")
+			const path = "/admin/clients"
+			ath := set{"ath": athOf(token)}
+			r.get(t, path, header("Authorization", "DPoP "+token), key.bound(t, "GET", path, ath)).is(t, http.StatusOK)
+			for name, wrong := range map[string][]option{
+				"as Bearer":   {header("Authorization", "Bearer "+token)},
+				"no proof":    {header("Authorization", "DPoP "+token)},
+				"another key": {header("Authorization", "DPoP "+token), thief.bound(t, "GET", path, ath)},
+			} {
+				if a := r.get(t, path, wrong...); a.status != http.StatusUnauthorized {
+					t.Errorf("%s: %d %s", name, a.status, a.body)
+				}
+			}
+		})
 
 		t.Run("refresh", func(t *testing.T) {
 			refresh := func(token string, options ...option) answer {

@@ -280,7 +280,7 @@ func printClient(p printer, c clients.Client) error {
 		[2]string{"session_ttl", clients.FormatTTL(c.SessionTTL)},
 		[2]string{"profile", string(c.Profile)}, [2]string{"jwks", string(c.JWKS)}, [2]string{"jwks_uri", c.JWKSURI},
 		[2]string{"assertion_alg", string(c.AssertionAlg)}, [2]string{"pushed_requests", yes(c.RequirePAR, "required")}, [2]string{"dpop", yes(c.RequireDPoP, "required")},
-		[2]string{"resource_server", yes(c.ResourceServer, "yes")}, [2]string{"disabled", yes(c.Disabled, "yes")},
+		[2]string{"resource_server", yes(c.ResourceServer, "yes")}, [2]string{"came_by_itself", yes(c.Registered, "yes")}, [2]string{"disabled", yes(c.Disabled, "yes")},
 		[2]string{"registered", stamp(c.CreatedAt)})
 	if err == nil && c.Secret != "" && !p.json {
 		_, err = fmt.Fprintln(p.w, "\nThis is the only time that the secret is shown.")
