@@ -86,7 +86,7 @@ func TestJSON(t *testing.T) {
 
 // A name is judged by what it resolves to at each call, and by each of its addresses. This test answers for the machine's name server, so
 // it is not parallel.
-func TestRebinding(t *testing.T) { //nolint:paralleltest // see above
+func TestRebinding(t *testing.T) {
 	names, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -755,7 +755,7 @@ func TestSignedIntrospection(t *testing.T) {
 		signed := ask(token).body
 		var set jose.JSONWebKeySet
 		check(t, json.Unmarshal([]byte(r.get(t, "/.well-known/jwks.json").body), &set))
-		parsed, err := jose.ParseSigned(signed, []jose.SignatureAlgorithm{jose.RS256})
+		parsed, err := jose.ParseSignedCompact(signed, []jose.SignatureAlgorithm{jose.RS256})
 		check(t, err)
 		if _, err := parsed.Verify(set); err != nil {
 			t.Errorf("its signature: %v", err)

@@ -791,8 +791,8 @@ func TestRegistrationTokens(t *testing.T) {
 			t.Errorf("the token: %q", token)
 		}
 		form := list.form(t, "/console/registration-token/revoke")
-		w.do(t, http.MethodPost, "/registration-token/revoke", form).leads(t, "/registration-tokens?done=token-revoked")
-		w.do(t, http.MethodPost, "/registration-token/revoke", form).leads(t, "/registration-tokens?done=token-gone")
+		w.do(t, http.MethodPost, "/registration-token/revoke", form).leads(t, "/registration-tokens?done=registration-revoked")
+		w.do(t, http.MethodPost, "/registration-token/revoke", form).leads(t, "/registration-tokens?done=registration-gone")
 		w.get(t, "/registration-tokens").want(t, 200, "There is none")
 		for _, typ := range []audit.Type{audit.RegistrationTokenCreated, audit.RegistrationTokenRevoked} {
 			if e := s.events(t, typ); len(e) != 1 || e[0].Actor != admin.ID {

@@ -61,11 +61,11 @@ func (s *Console) revokeRegistrationToken(v *visit) error {
 	err := s.Clients.RevokeRegistrationToken(v.ctx(), v.form("id"), v.origin())
 	switch {
 	case errors.Is(err, clients.ErrNoInitialToken):
-		s.redirect(v.Context, "/registration-tokens", "done", "token-gone")
+		s.redirect(v.Context, "/registration-tokens", "done", "registration-gone")
 		return nil
 	case err != nil:
 		return err
 	}
-	s.redirect(v.Context, "/registration-tokens", "done", "token-revoked")
+	s.redirect(v.Context, "/registration-tokens", "done", "registration-revoked")
 	return nil
 }
