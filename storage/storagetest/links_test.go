@@ -241,7 +241,7 @@ func TestMailsAboutChanges(t *testing.T) {
 		n := users.Link{Purpose: users.ResetPassword, Subject: ann.ID, UserEpoch: ann.Epoch, Email: ann.Email}
 		used, ref := []audit.Event{newEvent(audit.PasswordResetUsed), newEvent(audit.UserPasswordChanged)}, w.linked(t, n, time.Hour)
 		for range 2 {
-			if ann, err = w.UseResetLink(t.Context(), ref, n, "another hash", nil, used); err != nil && !errors.Is(err, users.ErrLink) {
+			if _, err := w.UseResetLink(t.Context(), ref, n, "another hash", nil, used); err != nil && !errors.Is(err, users.ErrLink) {
 				t.Error(err)
 			}
 		}
