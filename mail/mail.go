@@ -118,12 +118,17 @@ type Service struct {
 	users *users.Service
 	cfg   Config
 	log   *slog.Logger
+
+	attempted func(outcome string) // that an attempt was made to send a mail
 }
 
 // New returns a service on the store that makes links for u.
 func New(store Store, u *users.Service, cfg Config, log *slog.Logger) *Service {
-	return &Service{store: store, users: u, cfg: cfg, log: log}
+	return &Service{store: store, users: u, cfg: cfg, log: log, attempted: func(string) {}}
 }
+
+// Count has each attempt to send a mail counted, as delivered, refused for good, or failed, to be made again. It is called before the first.
+func (s *Service) Count(attempted func(outcome string)) { s.attempted = attempted }
 
 // Enabled tells whether mails can be sent.
 func (s *Service) Enabled() bool { return s.cfg.Sender != nil }
@@ -221,14 +226,17 @@ func (s *Service) send(ctx context.Context, m Mail) (done bool) {
 	switch {
 	case err == nil:
 		log.InfoContext(ctx, "mail sent")
+		s.attempted("delivered")
 		return true
 	case ctx.Err() != nil:
 		return false
 	case errors.Is(err, ErrRefused):
 		log.WarnContext(ctx, "a mail cannot be delivered", "error", err)
+		s.attempted("refused")
 		return true
 	default:
 		log.WarnContext(ctx, "a mail could not be sent; trying again", "error", err, "pause", Pause(m.Attempts).String())
+		s.attempted("failed")
 		return false
 	}
 }

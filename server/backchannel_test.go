@@ -209,6 +209,9 @@ func TestAnswersToLogoutTokens(t *testing.T) {
 			}
 			b.Exec(t, `DELETE FROM logout_notices`)
 		}
+		for outcome, want := range map[string]string{"delivered": "3", "refused": "8", "failed": "16"} {
+			equal(t, outcome, r.metrics(t)[`signet_deliveries_total{kind="logout",outcome="`+outcome+`"}`], want)
+		}
 	})
 }
 

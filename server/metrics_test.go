@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // metrics reads what the management listener tells: the values of the series.
@@ -34,7 +36,9 @@ func TestMetrics(t *testing.T) {
 			`signet_tokens_issued_total{grant="password"}`, `signet_tokens_issued_total{grant="refresh_token"}`,
 			`signet_tokens_issued_total{grant="client_credentials"}`, `signet_refresh_total{outcome="rotated"}`,
 			`signet_refresh_total{outcome="retried"}`, `signet_refresh_total{outcome="reused"}`, `signet_refresh_total{outcome="caught_up"}`,
-			`signet_refresh_total{outcome="rejected"}`, `signet_login_failures_total`,
+			`signet_refresh_total{outcome="rejected"}`, `signet_logins_total`, `signet_login_failures_total`,
+			`signet_proofs_refused_total{proof="assertion"}`, `signet_proofs_refused_total{proof="dpop"}`,
+			`signet_proofs_refused_total{proof="dpop_nonce"}`,
 		} {
 			if before[series] != "0" {
 				t.Errorf("%s is %q at the start, want 0", series, before[series])
@@ -58,7 +62,7 @@ func TestMetrics(t *testing.T) {
 			`signet_tokens_issued_total{grant="password"}`: "1", `signet_tokens_issued_total{grant="refresh_token"}`: "3",
 			`signet_tokens_issued_total{grant="client_credentials"}`: "1", `signet_refresh_total{outcome="rotated"}`: "2",
 			`signet_refresh_total{outcome="retried"}`: "1", `signet_refresh_total{outcome="reused"}`: "1",
-			`signet_refresh_total{outcome="rejected"}`: "1", `signet_login_failures_total`: "1",
+			`signet_refresh_total{outcome="rejected"}`: "1", `signet_logins_total`: "1", `signet_login_failures_total`: "1",
 			`signet_http_request_duration_seconds_count{method="POST",route="/token",status="200"}`: "5",
 			`signet_http_request_duration_seconds_count{method="POST",route="/token",status="400"}`: "3",
 			`signet_http_request_duration_seconds_count{method="POST",route="none",status="404"}`:   "1",
@@ -80,7 +84,7 @@ func TestMetrics(t *testing.T) {
 			}
 			for _, m := range labels.FindAllStringSubmatch(series, -1) {
 				switch m[1] {
-				case "grant", "outcome", "route", "method", "status", "le", "state":
+				case "grant", "outcome", "proof", "kind", "route", "method", "status", "le", "state":
 				default:
 					t.Errorf("%s has the label %s", series, m[1])
 				}
@@ -96,6 +100,30 @@ func TestMetrics(t *testing.T) {
 			if w.Code != http.StatusNotFound {
 				t.Errorf("%s on the management listener: %d", path, w.Code)
 			}
+		}
+	})
+}
+
+func TestRefusedProofsAreCounted(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		key := newKey(t, jose.ES256)
+		c := r.app(t, "machine", keyed(t, key))
+		machines := []string{"grant_type", "client_credentials"}
+		used := key.assertion(t, c.ID)
+		for range 2 {
+			r.send(t, "/token", asserting(used, machines...))
+		}
+		r.send(t, "/token", asserting(key.assertion(t, c.ID, set{"aud": "https://elsewhere.example"}), machines...))
+		app := r.app(t, "app")
+		proof := key.proof(t, "POST", "/token")
+		for range 2 {
+			r.post(t, "/token", app, form(machines...), header("DPoP", proof))
+		}
+		r.post(t, "/token", app, form(machines...), header("DPoP", "x"))
+		r.post(t, "/token", app, form(machines...), header("DPoP", key.proof(t, "POST", "/token", set{"nonce": "stale"})))
+		m := r.metrics(t)
+		for proof, want := range map[string]string{"assertion": "2", "dpop": "2", "dpop_nonce": "1"} {
+			equal(t, proof, m[`signet_proofs_refused_total{proof="`+proof+`"}`], want)
 		}
 	})
 }

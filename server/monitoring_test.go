@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"signet/clients"
 	"signet/keys"
 )
 
@@ -75,6 +76,9 @@ func alertQueries(t *testing.T) []query {
 		for _, rule := range group.Rules {
 			if rule.Alert == "" || rule.Expr == "" || rule.Labels["severity"] == "" || rule.Annotations["summary"] == "" || rule.Annotations["description"] == "" {
 				t.Errorf("the alert %q is not complete", rule.Alert)
+			}
+			if slices.ContainsFunc(all, func(q query) bool { return q.name == "the alert "+rule.Alert }) {
+				t.Errorf("there are two alerts %s", rule.Alert)
 			}
 			all = append(all, query{"the alert " + rule.Alert, rule.Expr, rule.Annotations["summary"] + rule.Annotations["description"]})
 		}
@@ -160,6 +164,9 @@ func TestMonitoring(t *testing.T) {
 		r.refresh(t, c, token)
 		r.revoke(t, c, token)
 		r.get(t, "/readyz")
+		for _, path := range []string{"/register", "/device_authorization"} {
+			r.post(t, path, c, nil)
+		}
 		exposed := map[string]map[string][]string{} // the values by metric and label
 		for series := range r.metrics(t) {
 			name, labels, _ := strings.Cut(series, "{")
@@ -206,5 +213,5 @@ func TestMonitoring(t *testing.T) {
 				}
 			}
 		}
-	})
+	}, func(s *settings) { s.registration = clients.RegistrationOpen })
 }

@@ -336,6 +336,7 @@ func TestMailServerDown(t *testing.T) {
 		if n := b.Int(t, "SELECT count(*) FROM mails WHERE attempts >= 4"); n != 1 {
 			t.Error("it was not tried")
 		}
+		equal(t, "the attempts counted", r.metrics(t)[`signet_deliveries_total{kind="mail",outcome="failed"}`], fmt.Sprint(b.Int(t, "SELECT attempts FROM mails")))
 		r.close()
 		other := start(t, b, withMail(&box, users.SignUpOff))
 		box.breaks(nil)
@@ -352,6 +353,9 @@ func TestMailServerDown(t *testing.T) {
 		other.mailsIn(t, &box)
 		if n := b.Int(t, "SELECT count(*) FROM mails"); n != 0 {
 			t.Error("what was refused for good is tried again")
+		}
+		for _, outcome := range []string{"delivered", "refused"} {
+			equal(t, outcome, other.metrics(t)[`signet_deliveries_total{kind="mail",outcome="`+outcome+`"}`], "1")
 		}
 	})
 }

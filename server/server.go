@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -21,6 +22,7 @@ import (
 	"signet/audit"
 	"signet/clients"
 	"signet/keys"
+	"signet/proofs"
 	"signet/server/api"
 	"signet/server/console"
 	"signet/server/oauth"
@@ -65,6 +67,7 @@ type Server struct {
 	duration *prometheus.HistogramVec
 	outages  prometheus.Counter
 	outage   prometheus.Counter // seconds
+	refused  *prometheus.CounterVec
 	draining atomic.Bool
 }
 
@@ -91,7 +94,23 @@ func New(cfg Config, db Database, d oauth.Services, log *slog.Logger) *Server {
 			Name: "signet_interruption_seconds_total", Help: "How long those times were together.",
 		}),
 	}
-	registry.MustRegister(s.duration, s.outages, s.outage, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	s.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "signet_proofs_refused_total", Help: "Client assertions and DPoP proofs that proved nothing; dpop_nonce: that lacked a good nonce.",
+	}, []string{"proof"})
+	for _, proof := range []string{"assertion", "dpop", "dpop_nonce"} {
+		s.refused.WithLabelValues(proof)
+	}
+	deliveries := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "signet_deliveries_total", Help: "Attempts to send mails and to tell clients of log-outs; failed: to be made again.",
+	}, []string{"kind", "outcome"})
+	for _, kind := range []string{"mail", "logout"} {
+		for _, outcome := range []string{"delivered", "failed", "refused"} {
+			deliveries.WithLabelValues(kind, outcome)
+		}
+	}
+	d.Mails.Count(func(outcome string) { deliveries.WithLabelValues("mail", outcome).Inc() })
+	t.CountNotices(func(outcome string) { deliveries.WithLabelValues("logout", outcome).Inc() })
+	registry.MustRegister(s.duration, s.outages, s.outage, s.refused, deliveries, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&poolCollector{db}, &keyCollector{k})
 	return s
 }
@@ -219,8 +238,8 @@ func notFound(c *gin.Context) {
 	oauth.WriteError(c.Writer, http.StatusNotFound, "not_found", "there is nothing at this path")
 }
 
-// observe records how long an answer took. Labels are bounded: the path is the route's, and unknown methods are one.
-func (s *Server) observe(route, method string, status int, took time.Duration) {
+// observe records how long an answer took, and which proof was refused. Labels are bounded: the path is the route's, and unknown methods are one.
+func (s *Server) observe(route, method string, status int, took time.Duration, err error) {
 	if route == "" {
 		route = "none"
 	}
@@ -230,6 +249,14 @@ func (s *Server) observe(route, method string, status int, took time.Duration) {
 		method = "other"
 	}
 	s.duration.WithLabelValues(route, method, strconv.Itoa(status)).Observe(took.Seconds())
+	switch {
+	case errors.Is(err, proofs.ErrAssertion):
+		s.refused.WithLabelValues("assertion").Inc()
+	case errors.Is(err, proofs.ErrNonce):
+		s.refused.WithLabelValues("dpop_nonce").Inc()
+	case errors.Is(err, proofs.ErrProof), errors.Is(err, proofs.ErrReplayed):
+		s.refused.WithLabelValues("dpop").Inc()
+	}
 }
 
 // poolCollector reads the state of the database's connection pool when it is asked for.

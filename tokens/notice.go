@@ -66,6 +66,10 @@ func (s *Service) TellOfLogouts(ctx context.Context, known *clients.Service, p P
 	}
 }
 
+// CountNotices has each attempt to tell a client counted, as delivered, refused for good, or failed, to be made again. It is called before
+// the first.
+func (s *Service) CountNotices(attempted func(outcome string)) { s.noticed = attempted }
+
 // TellDue makes the attempts that are due. A client that does not answer is left alone until its next turn, so that it holds up the
 // others once and no more, however much it is to be told.
 func (s *Service) TellDue(ctx context.Context, known *clients.Service, p Poster) error {
@@ -125,12 +129,15 @@ func (s *Service) tell(ctx context.Context, known *clients.Service, p Poster, n 
 		return false
 	case err == nil && status < http.StatusBadRequest:
 		log.InfoContext(ctx, "told of a log-out")
+		s.noticed("delivered")
 		return true
 	case err == nil && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests && (status < http.StatusInternalServerError || status == http.StatusNotImplemented):
 		log.WarnContext(ctx, "a client did not take a log-out", "status", status)
+		s.noticed("refused")
 		return true
 	default:
 		log.WarnContext(ctx, "a client could not be told of a log-out; trying again", "status", status, "error", err, "pause", NoticePause(n.Attempts).String())
+		s.noticed("failed")
 		return false
 	}
 }

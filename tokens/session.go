@@ -250,6 +250,8 @@ type Service struct {
 	log   *slog.Logger
 
 	verified *lru.Cache[[sha256.Size]byte, verified]
+
+	noticed func(outcome string) // that an attempt was made to tell a client of a log-out
 }
 
 // New returns a service on the store that signs with k and redeems the codes of a.
@@ -258,7 +260,7 @@ func New(store Store, k *keys.Service, a *authorizations.Service, cfg Config, lo
 	if err != nil {
 		panic(err) // only for a size below one
 	}
-	return &Service{store: store, keys: k, cfg: cfg, codec: newRefreshCodec(cfg.Secret), codes: a, log: log, verified: cache}
+	return &Service{store: store, keys: k, cfg: cfg, codec: newRefreshCodec(cfg.Secret), codes: a, log: log, verified: cache, noticed: func(string) {}}
 }
 
 // Issuer is the iss of every token.

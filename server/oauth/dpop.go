@@ -72,15 +72,19 @@ func names(algorithms []jose.SignatureAlgorithm) []string {
 
 // explainProof turns the errors of proofs into answers; nil: it is another one.
 func explainProof(err error) *Error {
+	var e *Error
 	switch {
 	case errors.Is(err, proofs.ErrNonce):
-		return badRequest("use_dpop_nonce", "the DPoP proof needs the nonce in the header DPoP-Nonce of this answer")
+		e = badRequest("use_dpop_nonce", "the DPoP proof needs the nonce in the header DPoP-Nonce of this answer")
 	case errors.Is(err, proofs.ErrReplayed):
-		return badRequest("invalid_dpop_proof", "the DPoP proof was used before: each request needs one of its own")
+		e = badRequest("invalid_dpop_proof", "the DPoP proof was used before: each request needs one of its own")
 	case errors.Is(err, proofs.ErrProof):
-		return badRequest("invalid_dpop_proof", err.Error())
+		e = badRequest("invalid_dpop_proof", err.Error())
 	case errors.Is(err, proofs.ErrAssertion):
-		return invalidClient(err.Error())
+		e = invalidClient(err.Error())
+	default:
+		return nil
 	}
-	return nil
+	e.Cause = err
+	return e
 }

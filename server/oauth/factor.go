@@ -11,7 +11,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"signet/activity"
 	"signet/authorizations"
 	"signet/clients"
 	"signet/logins"
@@ -66,7 +65,7 @@ func (s *Server) enter(c *gin.Context, r *authorizations.Request, u users.User, 
 		return l, false
 	}
 	info.UserID = u.ID
-	s.metrics.activity.Add(activity.Logins)
+	s.metrics.loggedIn()
 	s.keepLogin(c, cookie, again.Stay)
 	return l, true
 }

@@ -16,6 +16,7 @@ import (
 type metrics struct {
 	tokensIssued   *prometheus.CounterVec
 	refreshes      *prometheus.CounterVec
+	logins         prometheus.Counter
 	loginFailures  prometheus.Counter
 	factorFailures prometheus.Counter
 	activity       *activity.Counter
@@ -30,6 +31,9 @@ func newMetrics(reg prometheus.Registerer, counter *activity.Counter) *metrics {
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "signet_refresh_total", Help: "Uses of refresh tokens, by outcome.",
 		}, []string{"outcome"}),
+		logins: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signet_logins_total", Help: "Logins that succeeded, by browser or by the password grant.",
+		}),
 		loginFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "signet_login_failures_total", Help: "Logins refused for a wrong password, an unknown or disabled user, or too many failures.",
 		}),
@@ -44,15 +48,20 @@ func newMetrics(reg prometheus.Registerer, counter *activity.Counter) *metrics {
 	for _, outcome := range []tokens.Outcome{tokens.Rotated, tokens.Retried, tokens.Reused, tokens.CaughtUp, tokens.Rejected} {
 		m.refreshes.WithLabelValues(string(outcome))
 	}
-	reg.MustRegister(m.tokensIssued, m.refreshes, m.loginFailures, m.factorFailures)
+	reg.MustRegister(m.tokensIssued, m.refreshes, m.logins, m.loginFailures, m.factorFailures)
 	return m
 }
 
 func (m *metrics) issued(grant string) {
 	m.tokensIssued.WithLabelValues(grant).Inc()
 	if grant == string(clients.Password) { // logins by browser are counted when they happen
-		m.activity.Add(activity.Logins)
+		m.loggedIn()
 	}
+}
+
+func (m *metrics) loggedIn() {
+	m.logins.Inc()
+	m.activity.Add(activity.Logins)
 }
 
 func (m *metrics) refreshed(outcome tokens.Outcome) {

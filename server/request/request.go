@@ -48,8 +48,8 @@ const timeout = 20 * time.Second
 var saneID = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]{1,128}$`)
 
 // Handle returns the outermost handler of every endpoint. It gives the request its Info and its id, sets the headers that
-// every answer has, turns a panic into an answer, logs the request, and tells observe how it went.
-func Handle(log *slog.Logger, observe func(route, method string, status int, took time.Duration)) gin.HandlerFunc {
+// every answer has, turns a panic into an answer, logs the request, and tells observe how it went, and what it failed for.
+func Handle(log *slog.Logger, observe func(route, method string, status int, took time.Duration, err error)) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		began := time.Now()
 		id := c.GetHeader("X-Request-Id")
@@ -77,7 +77,7 @@ func Handle(log *slog.Logger, observe func(route, method string, status int, too
 				}
 			}
 			took := time.Since(began)
-			observe(c.FullPath(), c.Request.Method, c.Writer.Status(), took)
+			observe(c.FullPath(), c.Request.Method, c.Writer.Status(), took, info.Err)
 			info.log(c, log, took)
 		}()
 		c.Next()
