@@ -23,6 +23,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/joho/godotenv"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
 
 	"signet/keys"
 	"signet/storage/storagetest"
@@ -76,6 +78,51 @@ func readDockerfile(t *testing.T) image {
 		}
 	}
 	return im
+}
+
+// TestImageIsBuiltOfAllItNeeds holds what the program is built of against what .dockerignore lets into the build.
+func TestImageIsBuiltOfAllItNeeds(t *testing.T) {
+	t.Parallel()
+	f, err := os.Open(filepath.Join(root, ".dockerignore"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	patterns, err := ignorefile.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ignored, err := patternmatcher.New(patterns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := exec.Command("go", "list", "-deps", "-f", `{{if not .Standard}}{{if .Module.Main}}{{$d := .Dir}}{{range .GoFiles}}{{$d}}/{{.}}
+{{end}}{{range .EmbedFiles}}{{$d}}/{{.}}
+{{end}}{{end}}{{end}}`, ".")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	top, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []string{"go.mod", "go.sum", "cmd/signet/default.pgo"}
+	for path := range strings.FieldsSeq(string(out)) {
+		file, err := filepath.Rel(top, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	if len(files) < 100 {
+		t.Fatalf("the program is built of %q", files)
+	}
+	for _, file := range files {
+		if out, err := ignored.MatchesOrParentMatches(file); err != nil || out {
+			t.Errorf(".dockerignore leaves out %s (%v)", file, err)
+		}
+	}
 }
 
 // loadCompose reads docker-compose.yml as Docker Compose does, with these variables.
