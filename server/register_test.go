@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,6 +18,10 @@ import (
 	"signet/audit"
 	"signet/clients"
 )
+
+// registrations is how many the flood has. 10,000 take four seconds, in which 50 are taken and 151 rows written; with the race detector
+// they take a minute.
+var registrations = flag.Int("registrations", 1000, "how many clients try to register from one address")
 
 func registering(mode clients.RegistrationMode) func(*settings) {
 	return func(s *settings) { s.registration, s.proxies = mode, loopback }
@@ -283,10 +288,11 @@ func TestRegistrationConformance(t *testing.T) {
 			r.speak(t, "POST", "/register", "", goodApp, from("192.0.2.1")).is(t, 201)
 		})
 	})
-	t.Run("4 open mode: of 10,000 registrations from one address what is left are the rows of the bound", func(t *testing.T) {
+	t.Run("4 open mode: of a flood of registrations from one address what is left are the rows of the bound", func(t *testing.T) {
 		onBackends(t, func(t *testing.T, b *backend) {
 			r := start(t, b, registering(clients.RegistrationOpen))
-			const calls, bound = 10_000, 50
+			const bound = 50
+			calls := *registrations / 8 * 8
 			rows := func() (n int64) {
 				for _, table := range []string{"clients", "registrations", "registration_tokens", "login_failures", "audit_events", "consents", "logins"} {
 					n += b.Int(t, "SELECT count(*) FROM "+table)
@@ -318,7 +324,7 @@ func TestRegistrationConformance(t *testing.T) {
 			took, left := time.Since(began), rows()-before
 			t.Logf("%d registrations in %s: %d taken, %d refused, %d rows", calls, took.Round(time.Millisecond), good.Load(), refused.Load(), left)
 			// A client, its registration and an event each, and what counts.
-			if good.Load() != bound || refused.Load() != calls-bound || left > 3*bound+bound+1 {
+			if good.Load() != bound || int(refused.Load()) != calls-bound || left > 3*bound+bound+1 {
 				t.Errorf("%d taken, %d refused, %d otherwise, %d rows", good.Load(), refused.Load(), other.Load(), left)
 			}
 		})
