@@ -23,8 +23,10 @@ const (
 	Reset      Kind = "reset"      // a link to set a new password, to a user by name or address
 	Invitation Kind = "invitation" // a link to make an account, to an address that somebody of ours has invited
 	SignUp     Kind = "sign_up"    // the same, to an address whose owner, or whoever, asked for it
+)
 
-	// What has happened to an account, told to its address.
+// The kinds of mails that tell of what has happened to an account, sent to its address.
+const (
 	PasswordChanged Kind = "password_changed"
 	PasskeyAdded    Kind = "passkey_added"
 	PasskeyRemoved  Kind = "passkey_removed"
