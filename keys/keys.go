@@ -428,6 +428,19 @@ func (s *Service) List(ctx context.Context) ([]Key, error) {
 	return slices.DeleteFunc(rows, func(k Key) bool { return !s.published(k, now) }), err
 }
 
+// Check tells whether SIGNET_SECRET opens the keys that the database holds, and how many those are; ErrWrongSecret: it does not. It
+// makes and changes none.
+func (s *Service) Check(ctx context.Context) (int, error) {
+	rows, now, err := s.store.SigningKeys(ctx, s.KeepForHints())
+	if err == nil {
+		_, err = s.newRing(rows, now)
+	}
+	if errors.Is(err, errNoCurrent) { // the next start makes it
+		err = nil
+	}
+	return len(rows), err
+}
+
 // Rotation tells since when the current key signs, by the database's clock, and how long keys do until the next one takes
 // over. Both are zero before Load, the second also for HS256, which is not rotated.
 func (s *Service) Rotation() (since time.Time, every time.Duration) {

@@ -75,6 +75,14 @@ func (s *SMTP) Send(ctx context.Context, m Message) error {
 	return err
 }
 
+// Check connects to the mail server and signs in there, and sends nothing.
+func (s *SMTP) Check(ctx context.Context) error {
+	if err := s.client.DialWithContext(ctx); err != nil {
+		return err
+	}
+	return s.client.Close()
+}
+
 // Printer writes mails to a terminal, for who tries Signet without a mail server.
 type Printer struct{ W io.Writer }
 

@@ -43,6 +43,8 @@ type Store interface {
 	Migrate(ctx context.Context) error
 	// Schema returns the version of the schema in the database, 0 for an empty one, and the one that this program wants.
 	Schema(ctx context.Context) (have, want int64, err error)
+	// Server tells what the database is, whether it takes no writes, as a standby, and its time.
+	Server(ctx context.Context) (version string, readOnly bool, now time.Time, err error)
 	// Ping asks the database for a sign of life.
 	Ping(ctx context.Context) error
 	// PoolStats returns how many connections are in use, idle, allowed at the most, and how often one had to be waited for.

@@ -71,11 +71,12 @@ func newRoot() *cobra.Command {
 
   signet dev      try it: no set-up, a demo client and user, curl lines to paste
   signet serve    run it
+  signet doctor   find what is wrong with its configuration and surroundings
   signet client, scope, user, session, key, audit    administer it, while it runs`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), secretCommand(), healthcheckCommand(), cleanupCommand(),
+	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), secretCommand(), healthcheckCommand(), doctorCommand(), cleanupCommand(),
 		clientCommand(), scopeCommand(), userCommand(), sessionCommand(), keyCommand(), auditCommand(), versionCommand())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {

@@ -86,6 +86,14 @@ func readText(row pgx.Row) (text string, err error) {
 // Ping asks the database for a sign of life.
 func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
 
+// Server tells what the database is, whether it takes no writes, as a standby, and its time.
+func (s *Store) Server(ctx context.Context) (version string, readOnly bool, now time.Time, err error) {
+	_, _, err = one(ctx, s, func(row pgx.CollectableRow) (struct{}, error) {
+		return struct{}{}, row.Scan(&version, &readOnly, &now)
+	}, `SELECT 'PostgreSQL ' || current_setting('server_version'), current_setting('transaction_read_only')::boolean, clock_timestamp()`, pgx.NamedArgs{})
+	return version, readOnly, now, err
+}
+
 // PoolStats returns how many connections are in use, idle, allowed at the most, and how often one had to be waited for.
 func (s *Store) PoolStats() (inUse, idle, limit int, waits int64) {
 	st := s.pool.Stat()

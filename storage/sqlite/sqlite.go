@@ -138,6 +138,12 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
+// Server tells what the database is. Its time is this process's.
+func (s *Store) Server(ctx context.Context) (version string, readOnly bool, now time.Time, err error) {
+	version, _, err = first(many(ctx, s, func(rows *sql.Rows) (v string, err error) { return v, rows.Scan(&v) }, `SELECT 'SQLite ' || sqlite_version()`, args{}))
+	return version, false, time.Now(), err
+}
+
 // PoolStats returns how many connections are in use, idle, allowed at the most, and how often one had to be waited for.
 func (s *Store) PoolStats() (inUse, idle, limit int, waits int64) {
 	waits = s.waits.Load()
