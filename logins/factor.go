@@ -37,6 +37,7 @@ type Factor struct {
 
 	UserID       string `json:"-"`
 	UserEpoch    int64  `json:"-"` // of one that is to be added: the user's, as they were when they were asked who they are
+	First        bool   `json:"-"` // of one that is to be added: the user is to have none, for they have proved the password alone
 	Material     []byte `json:"-"` // TOTP: the sealed secret; a passkey: its public record, in JSON
 	CredentialID []byte `json:"-"` // of a passkey
 	Counter      int64  `json:"-"` // TOTP: the last step that a code was taken of; a passkey: its signature counter
@@ -64,8 +65,8 @@ type FactorStore interface {
 	// PasskeyOwner returns the id of the user that a credential is of; ok is false for an unknown one.
 	PasskeyOwner(ctx context.Context, credentialID []byte) (userID string, ok bool, err error)
 	// AddFactor inserts a factor of a user of that epoch, and the digests of the recovery codes if it is the first. It returns
-	// added if there was none like it, a second TOTP or the same credential, and the user has not changed; gave, if the codes are now
-	// the user's.
+	// added if there was none like it, a second TOTP or the same credential, none at all where it has to be the first, and the user
+	// has not changed; gave, if the codes are now the user's.
 	AddFactor(ctx context.Context, f Factor, codes [][]byte, e audit.Event) (added, gave bool, err error)
 	// UseStep makes the step the last one that the factor was used in, if that was an earlier one. It is not repeatable.
 	UseStep(ctx context.Context, factorID string, step int64) (bool, error)
@@ -103,8 +104,8 @@ const (
 	Required Policy = "required"
 )
 
-// Demands tells whether the user has to have a second factor.
-func (p Policy) Demands(u users.User) bool { return p == Required || p == Admins && u.Admin }
+// Demands tells whether a user has to have a second factor, who may be an admin.
+func (p Policy) Demands(admin bool) bool { return p == Required || p == Admins && admin }
 
 // Fresh is how long ago a login may be for its user to change a factor or the password.
 const Fresh = 10 * time.Minute
@@ -130,14 +131,14 @@ func (s *Service) Factors(ctx context.Context, userID string) (Factors, error) {
 	return s.store.Factors(ctx, userID)
 }
 
-// Demands tells whether the operator wants that the user has a second factor.
-func (s *Service) Demands(u users.User) bool { return s.cfg.Policy.Demands(u) }
+// Demands tells whether the operator wants that a user has a second factor, who may be an admin.
+func (s *Service) Demands(admin bool) bool { return s.cfg.Policy.Demands(admin) }
 
 // PasswordAlone returns nil if the user's password is enough to log in with, else ErrNeedsFactor. Whatever takes a password and shows no
 // page asks here, after users.Authenticate.
 func (s *Service) PasswordAlone(ctx context.Context, u users.User) error {
 	f, err := s.store.Factors(ctx, u.ID)
-	if err == nil && (f.Any() || s.Demands(u)) {
+	if err == nil && (f.Any() || s.Demands(u.Admin)) {
 		err = ErrNeedsFactor
 	}
 	return err

@@ -111,7 +111,7 @@ func (s *Service) AskNewPasskey(ctx context.Context, u users.User, browser strin
 
 // AddPasskey adds the passkey that the authenticator has answered with. It returns the user's first recovery codes, if these are;
 // ErrWrongFactor, ErrFactorExists, ErrFactorName, or the database's error.
-func (s *Service) AddPasskey(ctx context.Context, u users.User, browser, sealed, answer, name string, o audit.Origin) (Factor, []string, error) {
+func (s *Service) AddPasskey(ctx context.Context, u users.User, browser, sealed, answer, name string, first bool, o audit.Origin) (Factor, []string, error) {
 	var session webauthn.SessionData
 	if s.party == nil || !s.open(sealed, "new passkey "+u.ID+" "+browser, &session) {
 		return Factor{}, nil, ErrEnrolment
@@ -131,7 +131,7 @@ func (s *Service) AddPasskey(ctx context.Context, u users.User, browser, sealed,
 		return Factor{}, nil, err
 	}
 	return s.add(ctx, Factor{
-		ID: uuid.NewString(), Type: Passkey, Name: name, UserID: u.ID, UserEpoch: u.Epoch, Material: record, CredentialID: c.ID, Counter: counter,
+		ID: uuid.NewString(), Type: Passkey, Name: name, UserID: u.ID, UserEpoch: u.Epoch, First: first, Material: record, CredentialID: c.ID, Counter: counter,
 	}, o)
 }
 

@@ -73,7 +73,7 @@ func (s *Service) openEnrolment(userID, place, sealed string) (read sealedEnrolm
 
 // AddTOTP adds the authenticator app, if the code is one of it. It returns the user's first recovery codes, if these are; ErrEnrolment,
 // ErrWrongFactor, ErrFactorExists, ErrFactorName, or the database's error. A guess here is no help to anybody: the secret is known to who asks.
-func (s *Service) AddTOTP(ctx context.Context, u users.User, place, sealed, code, name string, o audit.Origin) (Factor, []string, error) {
+func (s *Service) AddTOTP(ctx context.Context, u users.User, place, sealed, code, name string, first bool, o audit.Origin) (Factor, []string, error) {
 	read, ok := s.openEnrolment(u.ID, place, sealed)
 	if !ok {
 		return Factor{}, nil, ErrEnrolment
@@ -83,7 +83,10 @@ func (s *Service) AddTOTP(ctx context.Context, u users.User, place, sealed, code
 		return Factor{}, nil, ErrWrongFactor
 	}
 	id := uuid.NewString()
-	f := Factor{ID: id, Type: TOTP, Name: name, UserID: u.ID, UserEpoch: u.Epoch, Counter: step, Material: s.sealer.Seal(read.Secret, totpIdentity(u.ID, id))}
+	f := Factor{
+		ID: id, Type: TOTP, Name: name, UserID: u.ID, UserEpoch: u.Epoch, First: first, Counter: step,
+		Material: s.sealer.Seal(read.Secret, totpIdentity(u.ID, id)),
+	}
 	return s.add(ctx, f, o)
 }
 

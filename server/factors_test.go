@@ -42,7 +42,7 @@ func (r *replica) withApp(t testing.TB, u users.User) (authenticator, []string) 
 	settle()
 	e := r.logins.EnrolTOTP(u, "here")
 	a := authenticator{e.Secret}
-	_, codes, err := r.logins.AddTOTP(t.Context(), u, "here", e.Sealed, a.code(t, -1), "phone", origin)
+	_, codes, err := r.logins.AddTOTP(t.Context(), u, "here", e.Sealed, a.code(t, -1), "phone", true, origin)
 	check(t, err)
 	return a, codes
 }
@@ -317,6 +317,118 @@ func TestSecondFactorThatIsRequired(t *testing.T) {
 	}, func(s *settings) { s.secondFactor = logins.Required })
 }
 
+// The page that adds a factor during a login is for who has none: somebody who knows the password adds none to it, by a page that they have
+// opened before the user added theirs.
+func TestNoFactorIsAddedByThePasswordAlone(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		c, u := r.shop(t, "shop", trusted), r.user(t, "alice", false)
+		mallory := r.surfer(t)
+		v := mallory.enter(mallory.authorize(ask(c, "acr_values", "aal2")), u)
+		if v.action != "/login/enrol" {
+			t.Fatalf("%q", v.action)
+		}
+		key := newSecurityKey(u)
+		app, _ := r.withApp(t, u)
+		got := mallory.submit(v, "answer", key.create(t, v))
+		if got.page(t, http.StatusOK); got.action != "/login/factor" || len(mallory.cookies) != 1 {
+			t.Errorf("%q, cookies %v", got.action, mallory.cookies)
+		}
+		if f := r.factorsOf(t, u); len(f.List) != 1 {
+			t.Errorf("%+v", f.List)
+		}
+		mallory.submit(got, "code", app.code(t, 0)).code(t) // it was the user after all
+	})
+}
+
+// A login by the password alone, of a moment before the user added a factor, changes no factor and no password.
+func TestFactorsAreChangedByTwo(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		account := r.app(t, "account", scope("signet:account"), audience(issuer))
+		u := r.user(t, "alice", false)
+		in := r.post(t, "/token", account, form("grant_type", "password", "username", "alice", "password", password, "scope", "signet:account")).json
+		token, _ := in["access_token"].(string)
+		s := r.surfer(t)
+		s.enter(s.open(http.MethodGet, "/me/", ""), u)
+		own, change := s.open(http.MethodGet, "/me/", ""), s.open(http.MethodGet, "/me/password", "")
+		app, _ := r.withApp(t, u)
+		id := r.factorsOf(t, u).List[0].ID
+
+		for _, path := range []string{"/me/app", "/me/passkey", "/me/password"} {
+			if v := s.open(http.MethodGet, path, ""); v.action != "/login" {
+				t.Errorf("%s: %d, a form to %q", path, v.status, v.action)
+			}
+		}
+		for _, path := range []string{"/me/factor", "/me/codes"} {
+			own.action = path
+			if v := s.submit(own, "id", id); v.action != "/login" {
+				t.Errorf("%s: %d, a form to %q", path, v.status, v.action)
+			}
+		}
+		if v := s.submit(change, "current", password, "new", "another password"); v.action != "/login" {
+			t.Errorf("a new password: %d, a form to %q", v.status, v.action)
+		}
+		for _, x := range [][3]string{
+			{http.MethodPost, "/account/factors", `{"type":"recovery_codes"}`}, {http.MethodDelete, "/account/factors/" + id, ""},
+			{http.MethodPost, "/account/password", `{"current_password":"` + password + `","new_password":"another password"}`},
+		} {
+			req, err := http.NewRequestWithContext(t.Context(), x[0], r.url+x[1], strings.NewReader(x[2]))
+			check(t, err)
+			req.Header.Set("Authorization", "Bearer "+token)
+			if x[2] != "" {
+				req.Header.Set("Content-Type", "application/json")
+			}
+			a, err := r.try(req)
+			check(t, err)
+			if a.status != http.StatusUnauthorized || !strings.Contains(a.header.Get("WWW-Authenticate"), `acr_values="aal2"`) {
+				t.Errorf("%v: %d %s %v", x, a.status, a.body, a.header)
+			}
+		}
+		if f := r.factorsOf(t, u); !f.Any() || f.RecoveryCodes != 10 {
+			t.Fatalf("%+v", f)
+		}
+
+		// With both factors it goes.
+		v := s.submit(s.enter(s.open(http.MethodGet, "/me/app", ""), u), "code", app.code(t, 0))
+		if v.status != http.StatusSeeOther {
+			t.Fatalf("%d %s", v.status, v.body)
+		}
+		own = s.open(http.MethodGet, "/me/", "")
+		own.action = "/me/factor"
+		if v := s.submit(own, "id", id); v.status != http.StatusSeeOther || r.factorsOf(t, u).Any() {
+			t.Errorf("%d %s", v.status, v.body)
+		}
+	})
+}
+
+// SIGNET_SECOND_FACTOR binds logins that exist: who was logged in by a password before they became an admin is asked anew.
+func TestSecondFactorBindsLoginsThatExist(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		c, u := r.shop(t, "shop", trusted), r.user(t, "alice", false)
+		s := r.surfer(t)
+		s.grant(ask(c), u)
+		s.authorize(ask(c, "prompt", "none")).code(t)
+		admin := true
+		_, err := r.users.Update(t.Context(), u.ID, users.Change{Admin: &admin}, origin)
+		check(t, err)
+		s.authorize(ask(c, "prompt", "none")).refused(t, "login_required")
+		if v := s.open(http.MethodGet, "/me/", ""); v.action != "/login" {
+			t.Errorf("/me/: %d, a form to %q", v.status, v.action)
+		}
+		v := s.authorize(ask(c))
+		if v.action != "/login" {
+			t.Fatalf("%q", v.action)
+		}
+		v = s.enter(v, u)
+		if v.action != "/login/enrol" {
+			t.Fatalf("%q", v.action)
+		}
+		settle()
+		app := authenticator{strings.ReplaceAll(elementText(v.body, `<code id="secret">`), " ", "")}
+		s.submit(s.submit(v, "code", app.code(t, 0))).code(t)
+		s.authorize(ask(c, "prompt", "none")).code(t)
+	}, func(s *settings) { s.secondFactor = logins.Admins })
+}
+
 func elementText(page, before string) string {
 	_, rest, _ := strings.Cut(page, before)
 	text, _, _ := strings.Cut(rest, "<")
@@ -404,6 +516,10 @@ func TestOwnAccountOverHTTP(t *testing.T) {
 		if codes, _ := added.json["recovery_codes"].([]any); added.status != http.StatusCreated || len(codes) != 10 {
 			t.Fatalf("%d %s", added.status, added.body)
 		}
+		// From now on it takes a login by both factors.
+		web, s := r.shop(t, "web", trusted, scope("openid", "signet:account"), audience(issuer)), r.surfer(t)
+		v := s.submit(s.enter(s.authorize(ask(web, "scope", "openid signet:account")), u), "code", app.code(t, 1))
+		token, _ = s.redeem(t, web, v.code(t)).json["access_token"].(string)
 		if a := finish(app.code(t, 1)); a.status != http.StatusBadRequest {
 			t.Errorf("a second app: %d %s", a.status, a.body)
 		}
@@ -443,7 +559,7 @@ func TestOwnAccountOverHTTP(t *testing.T) {
 
 		// Consents.
 		c := r.shop(t, "shop")
-		s := r.surfer(t)
+		s = r.surfer(t)
 		redeemed := s.redeem(t, c, s.grant(ask(c, "scope", "openid offline_access read"), u).code(t)).json
 		refresh, _ := redeemed["refresh_token"].(string)
 		items, _ = call(http.MethodGet, "/account/consents", "").json["items"].([]any)
@@ -544,8 +660,8 @@ func TestOwnPages(t *testing.T) {
 		if v = s.submit(v, "code", app.code(t, 0)); strings.Count(v.body, "<li>") != 10 {
 			t.Errorf("%d %s", v.status, v.body)
 		}
-		if v = post("/me/codes"); strings.Count(v.body, "<li>") != 10 {
-			t.Errorf("%d %s", v.status, v.body)
+		if v = post("/me/codes"); v.action != "/login" {
+			t.Errorf("new codes without the factor: %d, a form to %q", v.status, v.action)
 		}
 		factor := r.factorsOf(t, u).List[0]
 		b.Age(t, 11*time.Minute)
@@ -561,6 +677,9 @@ func TestOwnPages(t *testing.T) {
 		settle()
 		if v = s.submit(v, "code", app.code(t, 1)); v.status != http.StatusSeeOther || v.location.Path != "/me/password" {
 			t.Fatalf("%d %v", v.status, v.location)
+		}
+		if v = post("/me/codes"); strings.Count(v.body, "<li>") != 10 {
+			t.Errorf("%d %s", v.status, v.body)
 		}
 		v = s.open(http.MethodGet, "/me/password", "")
 		s.submit(v, "current", "wrong password", "new", "another password").page(t, http.StatusUnauthorized)

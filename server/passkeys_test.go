@@ -230,11 +230,15 @@ func TestRegistrationOfAPasskeyIsChecked(t *testing.T) {
 		}
 
 		// The failures have burned nothing: the same page still does. The same credential does not twice, also for another user.
-		answer := d.create(t, v)
-		if got := s.submit(v, "name", "x", "answer", answer); got.status != http.StatusOK {
+		if got := s.submit(v, "name", "x", "answer", d.create(t, v)); got.status != http.StatusOK {
 			t.Fatalf("%d %s", got.status, got.body)
 		}
-		refused("twice", v, answer)
+		in := page() // now it takes the factor
+		s.byPasskey(in, d.get(t, in))
+		if v = page(); v.action == "/login" {
+			t.Fatal("not logged in by the passkey")
+		}
+		refused("twice", v, d.create(t, v))
 		bob := r.user(t, "bob", false)
 		b := r.surfer(t)
 		b.enter(b.open(http.MethodGet, "/me/passkey", ""), bob)

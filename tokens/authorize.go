@@ -101,7 +101,8 @@ func (s *Service) Renew(a Access) (Issued, error) {
 	return issued, err
 }
 
-// LoggedInWithin tells whether the session that a was authorized by began in that time, with a login of that time.
+// LoggedInWithin tells whether the session that a was authorized by began in that time, with a login of that time, by two factors
+// where the user has a second one.
 func (s *Service) LoggedInWithin(ctx context.Context, a Access, d time.Duration) (bool, error) {
 	return s.store.LoggedInWithin(ctx, a.SessionID, d)
 }

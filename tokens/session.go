@@ -213,7 +213,8 @@ type Store interface {
 	AccessTokenActive(ctx context.Context, t AccessToken) (username string, active bool, err error)
 	// AccessTokenHolder returns what the database says of an active access token, by the same decision as AccessTokenActive.
 	AccessTokenHolder(ctx context.Context, t AccessToken) (h Holder, active bool, err error)
-	// LoggedInWithin tells whether the session began in that time and, if by browser, its login is live and was proved in that time.
+	// LoggedInWithin tells whether the session began in that time and, if by browser, its login is live and was proved in that time;
+	// by two factors, where the user has a second one.
 	LoggedInWithin(ctx context.Context, sessionID string, d time.Duration) (bool, error)
 	// Sessions returns the selected sessions that can be used, in the order of their ids.
 	Sessions(ctx context.Context, f Filter) ([]Session, error)

@@ -38,7 +38,7 @@ func (s *Server) changePassword(c *call) (reply, error) {
 	a := c.access
 	f, err := s.logins.Factors(c.Request.Context(), a.UserID)
 	if err == nil && f.Any() { // the password alone is no login of theirs
-		err = s.fresh(c)
+		_, err = s.fresh(c)
 	}
 	if err != nil {
 		return reply{}, err

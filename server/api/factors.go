@@ -10,17 +10,24 @@ import (
 	"signet/users"
 )
 
-// fresh refuses a call that changes how a user can log in, unless the session of the token began with a login of the last minutes
-// (RFC 9470 section 3).
-func (s *Server) fresh(c *call) error {
+// fresh refuses a call that changes how a user can log in, unless the session of the token began with a login of the last minutes, by two
+// factors where the user has a second one (RFC 9470 section 3). First: they had none, when that was decided.
+func (s *Server) fresh(c *call) (first bool, err error) {
+	f, err := s.logins.Factors(c.Request.Context(), c.access.UserID)
+	if err != nil {
+		return false, err
+	}
 	recent, err := s.tokens.LoggedInWithin(c.Request.Context(), c.access, logins.Fresh)
 	if err != nil || recent {
-		return err
+		return !f.Any(), err
 	}
-	description := "this needs a login of the last 10 minutes: authorize anew with max_age=600"
-	return &oauth.Error{
+	description, classes := "this needs a login of the last 10 minutes: authorize anew with max_age=600", ""
+	if f.Any() {
+		description, classes = "this needs a login of the last 10 minutes by two factors: authorize anew with max_age=600 and acr_values=aal2", `, acr_values="aal2"`
+	}
+	return false, &oauth.Error{
 		Status: http.StatusUnauthorized, Code: "insufficient_user_authentication", Description: description,
-		Challenge: `Bearer error="insufficient_user_authentication", error_description="` + description + `", max_age="600"`,
+		Challenge: `Bearer error="insufficient_user_authentication", error_description="` + description + `", max_age="600"` + classes,
 	}
 }
 
@@ -63,7 +70,8 @@ func (s *Server) addOwnFactor(c *call) (reply, error) {
 	if err := c.decode(&given); err != nil {
 		return reply{}, err
 	}
-	if err := s.fresh(c); err != nil {
+	first, err := s.fresh(c)
+	if err != nil {
 		return reply{}, err
 	}
 	ctx, place := c.Request.Context(), "session "+c.access.SessionID
@@ -91,13 +99,13 @@ func (s *Server) addOwnFactor(c *call) (reply, error) {
 	if given.Name != nil {
 		name = *given.Name
 	}
-	added, codes, err := s.logins.AddTOTP(ctx, u, place, *given.Enrolment, *given.Code, name, c.origin)
+	added, codes, err := s.logins.AddTOTP(ctx, u, place, *given.Enrolment, *given.Code, name, first, c.origin)
 	return reply{http.StatusCreated, newFactor{&added, codes}}, err
 }
 
 // removeOwnFactor answers DELETE /account/factors/{id}.
 func (s *Server) removeOwnFactor(c *call) (reply, error) {
-	if err := s.fresh(c); err != nil {
+	if _, err := s.fresh(c); err != nil {
 		return reply{}, err
 	}
 	return noContent, s.logins.RemoveFactor(c.Request.Context(), c.access.UserID, c.id(), c.origin)

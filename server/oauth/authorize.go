@@ -423,7 +423,7 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 		if st.login != "" && (!known || l.ID != st.login || (st.confirmed || st.proved) && !l.Time.Equal(st.authTime)) {
 			st = standing{} // somebody else by now, or nobody: begin anew
 		}
-		ask, refused := wanted(r, client, l, allowed, known, st)
+		ask, refused := s.wanted(r, client, l, allowed, known, st)
 		switch {
 		case refused != nil, silent && ask != nil:
 			if refused == nil {
@@ -497,7 +497,7 @@ type question struct {
 
 // wanted decides what is still wanted of the user before the request is granted, in this order: a login, a proof that it is them, the
 // choice of an account, consent. Refused is what cannot be granted, whatever they do.
-func wanted(r *authorizations.Request, client *clients.Client, l visitorLogin, allowed authorizations.Consent, known bool, st standing) (ask *question, refused error) {
+func (s *Server) wanted(r *authorizations.Request, client *clients.Client, l visitorLogin, allowed authorizations.Consent, known bool, st standing) (ask *question, refused error) {
 	login := &question{authorizations.StageLogin, errLoginRequired}
 	subject := r.Claims.Subject
 	if r.HintedSubject != "" && (r.HintedSubject != "?" || r.Asks(authorizations.PromptNone)) {
@@ -506,6 +506,8 @@ func wanted(r *authorizations.Request, client *clients.Client, l visitorLogin, a
 	fresh := st.proved || st.confirmed
 	switch {
 	case !known:
+		return login, nil
+	case l.Class != logins.TwoFactors && s.logins.Demands(l.Admin): // since the login, by the operator or for an admin
 		return login, nil
 	case r.Asks(authorizations.PromptLogin) && !fresh, r.MaxAge != nil && !fresh && l.Now.Sub(l.Time) >= *r.MaxAge:
 		return login, nil

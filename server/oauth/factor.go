@@ -41,7 +41,7 @@ func (s *Server) passed(c *gin.Context, client *clients.Client, r *authorization
 		s.fail(c, r, err)
 	case f.Any():
 		s.askFactor(c, http.StatusOK, client, r, half, u, f, pages.Factor{})
-	case s.logins.Demands(u), needsTwo(r):
+	case s.logins.Demands(u.Admin), needsTwo(r):
 		s.askEnrolment(c, http.StatusOK, client, r, half, u, pages.Enrol{})
 	default:
 		s.begin(c, client, r, u, logins.ByPassword, again)
@@ -251,7 +251,16 @@ func (s *Server) enrol(c *gin.Context) {
 	if !ok {
 		return
 	}
-	added, codes, err := s.addFactor(c, u, form)
+	f, err := s.logins.Factors(c.Request.Context(), u.ID)
+	if err != nil {
+		s.fail(c, p.Request, err)
+		return
+	}
+	if f.Any() { // by now: whoever has the password alone adds none to it
+		s.askFactor(c, http.StatusOK, client, p.Request, p.Half, u, f, pages.Factor{})
+		return
+	}
+	added, codes, err := s.addFactor(c, u, form, true)
 	if err != nil {
 		request.From(c.Request.Context()).Err = err
 		status, problem, _ := s.problemOf(c, err)
@@ -276,8 +285,8 @@ func (s *Server) enrol(c *gin.Context) {
 	s.pages.Codes(c, p.Request.Locales, pages.Codes{Request: sealed, Codes: codes})
 }
 
-// addFactor adds what a form has brought: a passkey, or an authenticator app.
-func (s *Server) addFactor(c *gin.Context, u users.User, form url.Values) (logins.Factor, []string, error) {
+// addFactor adds what a form has brought: a passkey, or an authenticator app. First: it has to be the user's first.
+func (s *Server) addFactor(c *gin.Context, u users.User, form url.Values, first bool) (logins.Factor, []string, error) {
 	ctx, browser := c.Request.Context(), s.browser(c)
 	o := request.From(ctx).Origin
 	o.Actor = u.ID
@@ -286,12 +295,12 @@ func (s *Server) addFactor(c *gin.Context, u users.User, form url.Values) (login
 		if name == "" {
 			name = "Passkey"
 		}
-		return s.logins.AddPasskey(ctx, u, browser, form.Get("challenge"), answer, name, o)
+		return s.logins.AddPasskey(ctx, u, browser, form.Get("challenge"), answer, name, first, o)
 	}
 	if name == "" {
 		name = "Authenticator app"
 	}
-	return s.logins.AddTOTP(ctx, u, browser, form.Get("enrolment"), form.Get("code"), name, o)
+	return s.logins.AddTOTP(ctx, u, browser, form.Get("enrolment"), form.Get("code"), name, first, o)
 }
 
 // goOn answers POST /login/continue: recovery codes were read.

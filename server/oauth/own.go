@@ -83,10 +83,11 @@ type ownVisit struct {
 	form   url.Values
 	origin audit.Origin
 	sealed string // for the forms of the page
+	first  bool   // where it has to be fresh: the user had no second factor, so that a login of one factor will do
 }
 
-// visit tells who asks. It shows the login page itself to who is not logged in, or, where it has to be fresh, was so too long ago; after that
-// they come to the page.
+// visit tells who asks. It shows the login page itself to who is not logged in, or, where it has to be fresh, was so too long ago, or
+// without the second factor that they have; after that they come to the page.
 func (s *Server) visit(c *gin.Context, page string, fresh bool) (*ownVisit, bool) {
 	ctx := c.Request.Context()
 	r := &authorizations.Request{Page: page, Locales: []string{}}
@@ -94,11 +95,17 @@ func (s *Server) visit(c *gin.Context, page string, fresh bool) (*ownVisit, bool
 		r.MaxAge = new(logins.Fresh)
 	}
 	l, known, err := s.logins.Current(ctx, s.loginCookie(c.Request))
+	var f logins.Factors
+	if err == nil && known && fresh {
+		if f, err = s.logins.Factors(ctx, l.UserID); f.Any() {
+			r.Classes = []string{logins.TwoFactors}
+		}
+	}
 	if err != nil {
 		s.fail(c, r, err)
 		return nil, false
 	}
-	if ask, _ := wanted(r, own, l, authorizations.Consent{}, known, standing{}); ask != nil {
+	if ask, _ := s.wanted(r, own, l, authorizations.Consent{}, known, standing{}); ask != nil {
 		s.ask(c, own, r, l, authorizations.Consent{}, ask.stage)
 		return nil, false
 	}
@@ -109,7 +116,7 @@ func (s *Server) visit(c *gin.Context, page string, fresh bool) (*ownVisit, bool
 	}
 	info := request.From(ctx)
 	info.UserID = u.ID
-	v := &ownVisit{Context: c, login: l, user: u, origin: info.Origin}
+	v := &ownVisit{Context: c, login: l, user: u, origin: info.Origin, first: !f.Any()}
 	v.origin.Actor = u.ID
 	v.sealed = s.authorizations.Seal(authorizations.StageSelf, s.browser(c), authorizations.Pending{Request: r, Login: l.ID})
 	return v, true
@@ -263,7 +270,7 @@ func (s *Server) showApp(v *ownVisit, status int, page pages.Enrol) {
 }
 
 func (s *Server) addApp(v *ownVisit) {
-	_, codes, err := s.addFactor(v.Context, v.user, v.form)
+	_, codes, err := s.addFactor(v.Context, v.user, v.form, v.first)
 	if err == nil {
 		s.added(v, codes)
 		return
@@ -288,7 +295,7 @@ func (s *Server) showPasskey(v *ownVisit, status int, page pages.Enrol) {
 }
 
 func (s *Server) addPasskey(v *ownVisit) {
-	_, codes, err := s.addFactor(v.Context, v.user, v.form)
+	_, codes, err := s.addFactor(v.Context, v.user, v.form, v.first)
 	if err == nil {
 		s.added(v, codes)
 		return

@@ -52,8 +52,12 @@ func (s *Store) PasskeyOwner(ctx context.Context, credentialID []byte) (userID s
 		`SELECT f.user_id::text FROM factors f JOIN users u ON u.id = f.user_id WHERE f.credential_id = @credential`, pgx.NamedArgs{"credential": credentialID})
 }
 
-// addFactor locks the user's row, so that of two first factors added at once one brings its recovery codes.
-const addFactor = `WITH owner AS (SELECT id FROM users WHERE id = @user AND epoch = @user_epoch AND NOT disabled FOR UPDATE), added AS (
+// lockOwner locks the user's row, so that the next statement sees the factors that were added until then: of two first factors added at
+// once one brings its recovery codes, or is the only one.
+const lockOwner = `SELECT FROM users WHERE id = @user FOR UPDATE`
+
+const addFactor = `WITH owner AS (SELECT id FROM users WHERE id = @user AND epoch = @user_epoch AND NOT disabled
+			AND NOT (@first AND EXISTS (SELECT FROM factors WHERE user_id = @user))), added AS (
 		INSERT INTO factors (id, user_id, type, name, material, credential_id, counter)
 		SELECT @id, id, @type, @name, @material, @credential, @counter FROM owner
 		ON CONFLICT DO NOTHING RETURNING user_id
@@ -63,12 +67,15 @@ const addFactor = `WITH owner AS (SELECT id FROM users WHERE id = @user AND epoc
 // AddFactor implements logins.FactorStore.
 func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, e audit.Event) (added, gave bool, err error) {
 	args := with(e, pgx.NamedArgs{
-		"id": f.ID, "user": f.UserID, "user_epoch": f.UserEpoch, "type": string(f.Type), "name": f.Name, "material": f.Material, "credential": f.CredentialID,
+		"id": f.ID, "user": f.UserID, "user_epoch": f.UserEpoch, "first": f.First, "type": string(f.Type), "name": f.Name, "material": f.Material, "credential": f.CredentialID,
 		"counter": f.Counter, "digests": codes,
 	})
 	// A repetition after a lost answer would say that the factor is there already, and show no codes.
 	_, err = run(ctx, s, false, func(ctx context.Context) (bool, error) {
 		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, lockOwner, args); err != nil {
+				return err
+			}
 			if err := tx.QueryRow(ctx, addFactor, args).Scan(&added); err != nil || !added {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 
 	"signet/audit"
 	"signet/clients"
+	"signet/logins"
 	"signet/tokens"
 )
 
@@ -275,6 +276,7 @@ func readSession(row pgx.CollectableRow) (n tokens.Session, err error) {
 func (s *Store) LoggedInWithin(ctx context.Context, sessionID string, d time.Duration) (bool, error) {
 	recent, _, err := one(ctx, s, pgx.RowTo[bool], `SELECT s.created_at > now() - @d::interval AND (s.login_id IS NULL OR EXISTS (
 			SELECT FROM logins l WHERE l.id = s.login_id AND l.ended_at IS NULL AND l.auth_time > now() - @d::interval))
-		FROM sessions s WHERE s.id = @id`, pgx.NamedArgs{"id": sessionID, "d": d})
+			AND (NOT EXISTS (SELECT FROM factors f WHERE f.user_id = s.user_id) OR EXISTS (SELECT FROM logins l WHERE l.id = s.login_id AND l.acr = @two))
+		FROM sessions s WHERE s.id = @id`, pgx.NamedArgs{"id": sessionID, "d": d, "two": logins.TwoFactors})
 	return recent, err
 }

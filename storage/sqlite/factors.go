@@ -44,9 +44,10 @@ func (s *Store) PasskeyOwner(ctx context.Context, credentialID []byte) (userID s
 func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, e audit.Event) (added, gave bool, err error) {
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
 		_, added, err = oneIn(ctx, t, readText, `INSERT INTO factors (id, user_id, type, name, material, credential_id, counter, created_at)
-			SELECT @id, id, @type, @name, @material, @credential, @counter, @now FROM users WHERE id = @user AND epoch = @user_epoch AND NOT disabled
+			SELECT @id, id, @type, @name, @material, @credential, @counter, @now FROM users
+			WHERE id = @user AND epoch = @user_epoch AND NOT disabled AND NOT (@first AND EXISTS (SELECT 1 FROM factors WHERE user_id = @user))
 			ON CONFLICT DO NOTHING RETURNING id`, args{
-			"id": f.ID, "user": id(f.UserID), "user_epoch": f.UserEpoch, "type": string(f.Type), "name": f.Name, "material": f.Material, "credential": f.CredentialID,
+			"id": f.ID, "user": id(f.UserID), "user_epoch": f.UserEpoch, "first": f.First, "type": string(f.Type), "name": f.Name, "material": f.Material, "credential": f.CredentialID,
 			"counter": f.Counter,
 		})
 		if err != nil || !added {

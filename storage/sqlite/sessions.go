@@ -9,6 +9,7 @@ import (
 
 	"signet/audit"
 	"signet/clients"
+	"signet/logins"
 	"signet/tokens"
 )
 
@@ -263,6 +264,7 @@ func readSession(row *sql.Rows) (n tokens.Session, err error) {
 func (s *Store) LoggedInWithin(ctx context.Context, sessionID string, d time.Duration) (bool, error) {
 	recent, _, err := first(many(ctx, s, readInt, `SELECT s.created_at > @now - @d AND (s.login_id IS NULL OR EXISTS (
 			SELECT 1 FROM logins l WHERE l.id = s.login_id AND l.ended_at IS NULL AND l.auth_time > @now - @d))
-		FROM sessions s WHERE s.id = @id`, args{"id": id(sessionID), "d": d.Microseconds()}))
+			AND (NOT EXISTS (SELECT 1 FROM factors f WHERE f.user_id = s.user_id) OR EXISTS (SELECT 1 FROM logins l WHERE l.id = s.login_id AND l.acr = @two))
+		FROM sessions s WHERE s.id = @id`, args{"id": id(sessionID), "d": d.Microseconds(), "two": logins.TwoFactors}))
 	return recent == 1, err
 }

@@ -156,6 +156,25 @@ func TestFirstFactorsAtOnce(t *testing.T) {
 	})
 }
 
+// Of factors that have to be the user's first, one is added, whatever is added at the same time.
+func TestOnlyFirstFactorAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		stores, u := w.pair(t), w.addUser(t, "ann")
+		if n := atOnce(t, 16, func(i int) (bool, error) {
+			f := newFactor(u, logins.Passkey)
+			f.First = true
+			added, _, err := stores[i%2].AddFactor(t.Context(), f, codesOf(f.ID), newEvent(audit.FactorAdded))
+			return added, err
+		}); n != 1 {
+			t.Errorf("%d were added", n)
+		}
+		w.addFactor(t, u, logins.TOTP)
+		if f := w.factorsOf(t, u); len(f.List) != 2 || f.RecoveryCodes != 10 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
 // A code of an authenticator app is good once, and none of an earlier step is after it.
 func TestStepsAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
