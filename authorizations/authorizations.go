@@ -26,7 +26,7 @@ type Consent struct {
 
 // Covers tells whether all that a request asks for was allowed.
 func (c Consent) Covers(r *Request) bool {
-	return r.Scope.Within(c.Scope) && clients.Scope(r.Audience).Within(c.Audience)
+	return r.ConsentScope().Within(c.Scope) && clients.Scope(r.Audience).Within(c.Audience)
 }
 
 // Party is a client as a consent remembers it: it is another one after it was disabled or made anew, or given other redirect URIs.
@@ -148,7 +148,7 @@ func (s *Service) Issue(ctx context.Context, c *clients.Client, l logins.Login, 
 	n := NewCode{Code: newCode(), Login: l, Party: PartyOf(c), Request: r, Unasked: d == Unasked, Confirmed: d == Confirmed}
 	n.Remember = n.Confirmed && !impersonable(c, r.RedirectURI)
 	e := audit.New(audit.ConsentGranted, o)
-	e.Actor, e.ClientID, e.UserID, e.SessionID, e.Detail = l.UserID, c.ID, l.UserID, l.ID, r.Scope.String()
+	e.Actor, e.ClientID, e.UserID, e.SessionID, e.Detail = l.UserID, c.ID, l.UserID, l.ID, r.ConsentScope().String()
 	ok, err := s.store.CreateCode(ctx, n, e)
 	if err != nil {
 		return "", err

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"signet/clients"
+	"signet/users"
 )
 
 // Claims are those that a request asks for one by one (OpenID Connect Core section 5.5), besides what its scopes show.
@@ -72,6 +75,14 @@ func ParseClaims(text string) (Claims, error) {
 		}
 	}
 	return c, nil
+}
+
+// Within returns the claims without those that no scope of these shows.
+func (c Claims) Within(scope clients.Scope) Claims {
+	hidden := func(name string) bool { return !slices.Contains(scope, users.ScopeOf(name)) }
+	c.UserInfo = slices.DeleteFunc(slices.Clone(c.UserInfo), hidden)
+	c.IDToken = slices.DeleteFunc(slices.Clone(c.IDToken), hidden)
+	return c
 }
 
 // claim is what a request says of one claim; nil: that it is wanted.

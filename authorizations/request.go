@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"signet/clients"
+	"signet/users"
 )
 
 // ResponseMode is how the answer gets to the client (OAuth 2.0 Multiple Response Types section 2.1, Form Post Response Mode).
@@ -62,6 +63,20 @@ func (r *Request) Asks(prompt string) bool { return slices.Contains(r.Prompt, pr
 
 // OpenID tells whether the request is one of OpenID Connect.
 func (r *Request) OpenID() bool { return slices.Contains(r.Scope, clients.ScopeOpenID) }
+
+// ConsentScope is what a user has to allow: the scope that is asked for, and what shows the claims that are asked for one by one.
+func (r *Request) ConsentScope() clients.Scope {
+	scope := slices.Clone(r.Scope)
+	if !r.OpenID() {
+		return scope // no claims are shown
+	}
+	for _, name := range slices.Concat(r.Claims.UserInfo, r.Claims.IDToken) {
+		if token := users.ScopeOf(name); token != "" && !slices.Contains(scope, token) {
+			scope = append(scope, token)
+		}
+	}
+	return scope
+}
 
 // Stage is what a sealed request waits for.
 type Stage string

@@ -248,6 +248,22 @@ func Reserved(name string) bool {
 	return slices.Contains(StandardClaims, name) || slices.Contains(reserved, name)
 }
 
+// ScopeOf returns the scope that shows a claim; empty for one that none does.
+func ScopeOf(claim string) string {
+	switch {
+	case claim == "email", claim == "email_verified":
+		return "email"
+	case claim == "phone_number", claim == "phone_number_verified":
+		return "phone"
+	case claim == "groups":
+		return "groups"
+	case slices.Contains(reserved, claim):
+		return ""
+	default: // a user's own are among these
+		return "profile"
+	}
+}
+
 // ClaimsOf returns the claims that the scopes show (OpenID Connect Core section 5.4). What the user has not is left out.
 func (u *User) ClaimsOf(scope []string) map[string]any {
 	claims := map[string]any{}

@@ -297,6 +297,7 @@ func (s *Server) readOpenID(ctx context.Context, r *authorizations.Request, clie
 		if r.Claims, err = authorizations.ParseClaims(text); err != nil {
 			return invalidRequest("the parameter claims " + err.Error())
 		}
+		r.Claims = r.Claims.Within(client.Scope) // what the client cannot have by scope it cannot have one by one
 	}
 	if hint := get("id_token_hint"); hint != "" {
 		h, ok, err := s.tokens.ReadHint(ctx, hint)

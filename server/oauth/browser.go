@@ -120,7 +120,7 @@ func (s *Server) askConsent(c *gin.Context, client *clients.Client, r *authoriza
 	}
 	v := pages.Consent{Request: sealed, Client: *shownClient(client), Username: l.Username}
 	again := r.Asks(authorizations.PromptConsent) || allowed.Covers(r)
-	for _, name := range r.Scope {
+	for _, name := range r.ConsentScope() {
 		scope := pages.Scope{Name: name, Description: described[name]}
 		if !again && clients.Scope([]string{name}).Within(allowed.Scope) {
 			v.Known = append(v.Known, scope)
@@ -224,6 +224,7 @@ func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Cli
 	case !clients.Scope(r.Audience).Within(client.Resources(s.tokens.Issuer())):
 		err = errUnregisteredResource
 	default:
+		r.Claims = r.Claims.Within(client.Scope)
 		return client, true
 	}
 	s.refuse(c, r, err)

@@ -48,12 +48,12 @@ const createCode = `WITH pushed AS (
 			AND (@pushed::bytea IS NULL OR EXISTS (SELECT FROM pushed)
 				OR EXISTS (SELECT FROM authorization_codes k WHERE k.session_id = @session)) -- a repetition after a lost answer
 			AND (@unasked OR @confirmed OR EXISTS (SELECT FROM consents k WHERE ` + allowedBy + `
-				AND k.scope @> @scope::text[] AND k.audience @> @audience::text[]))
+				AND k.scope @> @consent_scope::text[] AND k.audience @> @audience::text[]))
 		FOR SHARE OF l
 	), used AS (DELETE FROM pushed_requests WHERE digest = @pushed::bytea AND EXISTS (SELECT FROM login)
 	), consent AS (
 		INSERT INTO consents AS k (user_id, client_id, client_epoch, redirects, scope, audience)
-		SELECT user_id, @client, @client_epoch, @redirects, @scope, @audience FROM login WHERE @remember
+		SELECT user_id, @client, @client_epoch, @redirects, @consent_scope, @audience FROM login WHERE @remember
 		ON CONFLICT (user_id, client_id) DO UPDATE SET client_epoch = excluded.client_epoch, redirects = excluded.redirects, granted_at = now(),
 			scope = CASE WHEN k.client_epoch = excluded.client_epoch AND k.redirects = excluded.redirects
 				THEN ARRAY(SELECT DISTINCT unnest(k.scope || excluded.scope)) ELSE excluded.scope END,
@@ -82,7 +82,7 @@ func codeArgs(n authorizations.NewCode, session uuid.UUID, digest []byte, ttl ti
 	return partyArgs(n.Party, pgx.NamedArgs{
 		"login": n.Login.ID, "auth_time": n.Login.Time, "unasked": n.Unasked, "confirmed": n.Confirmed, "remember": n.Remember,
 		"session": [16]byte(session), "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
-		"challenge": r.Challenge, "scope": list(r.Scope), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
+		"challenge": r.Challenge, "scope": list(r.Scope), "consent_scope": list(r.ConsentScope()), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
 		"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "jkt": r.JKT, "pushed": r.Pushed, "ttl": ttl,
 	})
 }

@@ -63,12 +63,12 @@ func createCode(ctx context.Context, t tx, n authorizations.NewCode, session str
 		WHERE l.id = @login AND l.auth_time = @auth_time AND `+liveLogin+`
 			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
 			AND (@unasked OR @confirmed OR EXISTS (SELECT 1 FROM consents k WHERE `+allowedBy+`
-				AND `+within("@scope", "k.scope")+` AND `+within("@audience", "k.audience")+`))
+				AND `+within("@consent_scope", "k.scope")+` AND `+within("@audience", "k.audience")+`))
 		RETURNING session_id`,
 		partyArgs(n.Party, args{
 			"login": n.Login.ID, "auth_time": n.Login.Time.UnixMicro(), "unasked": n.Unasked, "confirmed": n.Confirmed,
 			"session": session, "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
-			"challenge": r.Challenge, "scope": list(r.Scope), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
+			"challenge": r.Challenge, "scope": list(r.Scope), "consent_scope": list(r.ConsentScope()), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
 			"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "jkt": r.JKT, "end": end,
 		}))
 	if err == nil && !created && r.Pushed != nil {
@@ -97,7 +97,7 @@ func remember(ctx context.Context, t tx, n authorizations.NewCode) error {
 		VALUES (@user, @client, @client_epoch, @redirects, @scope, @audience, @now)
 		ON CONFLICT (user_id, client_id) DO UPDATE SET client_epoch = excluded.client_epoch, redirects = excluded.redirects,
 			granted_at = excluded.granted_at, `+same("scope")+`, `+same("audience"),
-		partyArgs(n.Party, args{"user": id(n.Login.UserID), "scope": list(n.Request.Scope), "audience": list(n.Request.Audience)}))
+		partyArgs(n.Party, args{"user": id(n.Login.UserID), "scope": list(n.Request.ConsentScope()), "audience": list(n.Request.Audience)}))
 }
 
 // Consents implements authorizations.Store.
