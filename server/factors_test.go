@@ -42,7 +42,7 @@ func (r *replica) withApp(t testing.TB, u users.User) (authenticator, []string) 
 	settle()
 	e := r.logins.EnrolTOTP(u, "here")
 	a := authenticator{e.Secret}
-	_, codes, err := r.logins.AddTOTP(t.Context(), u, "here", e.Sealed, a.code(t, -1), "phone", true, origin)
+	_, codes, err := r.logins.AddTOTP(t.Context(), u, "here", e.Sealed, a.code(t, -1), "phone", false, origin)
 	check(t, err)
 	return a, codes
 }

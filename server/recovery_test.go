@@ -508,6 +508,13 @@ func TestSignUp(t *testing.T) {
 			t.Errorf("a link of nobody's invitation, where only invited ones may: %d", v.status)
 		}
 		s := open.surfer(t)
+		// Nobody is called by somebody else's address, which its owner would find taken.
+		for _, name := range []string{"bob@example.com", "BOB@example.com", "eve@example.com.evil.example"} {
+			v := s.submit(s.open(http.MethodGet, link, ""), "username", name, "password", "a good password")
+			if v.status != 400 || !strings.Contains(v.body, "has to be your own") {
+				t.Errorf("%s: %d %s", name, v.status, v.body)
+			}
+		}
 		if v := s.submit(s.open(http.MethodGet, link, ""), "username", "eve", "password", "a good password"); v.status != 200 {
 			t.Fatalf("%d %s", v.status, v.body)
 		}
@@ -525,6 +532,11 @@ func TestSignUp(t *testing.T) {
 		link = invited.linkIn(t, &box, "bob@example.com")
 		if v := invited.surfer(t).open(http.MethodGet, link, ""); v.status != 200 {
 			t.Errorf("%d", v.status)
+		}
+		own := open.surfer(t) // by one's own address one may be called
+		signUp(open, "Dan@example.com")
+		if v := own.submit(own.open(http.MethodGet, open.linkIn(t, &box, "Dan@example.com"), ""), "username", "DAN@example.com", "password", "a good password"); v.status != 200 {
+			t.Errorf("%d %s", v.status, v.body)
 		}
 		b.Age(t, users.InvitationTTL)
 		if v := invited.surfer(t).open(http.MethodGet, link, ""); v.status != http.StatusGone {

@@ -49,6 +49,9 @@ const (
 // ErrLink is the one answer to a link that is unknown, used, replaced by another one, too old, or made for something else.
 var ErrLink = errors.New("the link is not good any more; ask for a new one")
 
+// ErrForeignAddress says that somebody who makes an account wants to be called by an address that is not the one of their link.
+var ErrForeignAddress = errors.New("username: an e-mail address has to be the one that the link is for")
+
 // ErrDisabled says that a disabled user cannot be given a link.
 var ErrDisabled = errors.New("the user is disabled; enable it first")
 
@@ -224,8 +227,8 @@ func (s *Service) ResetByLink(ctx context.Context, text, password string, o audi
 	return u, err
 }
 
-// Join makes an account by a link. An address that the link was mailed to is the new user's, verified. It returns ErrLink, ErrUsername, ErrPassword, ErrExists, ErrEmailTaken, or ErrOverloaded; but for the first the
-// link is good still.
+// Join makes an account by a link. An address that the link was mailed to is the new user's, verified. It returns ErrLink, ErrUsername,
+// ErrForeignAddress, ErrPassword, ErrExists, ErrEmailTaken, or ErrOverloaded; but for the first the link is good still.
 func (s *Service) Join(ctx context.Context, text, username, password string, o audit.Origin) (User, error) {
 	l, err := s.Link(ctx, text, NewAccount)
 	if err != nil {
@@ -233,6 +236,9 @@ func (s *Service) Join(ctx context.Context, text, username, password string, o a
 	}
 	if !ValidUsername(username) {
 		return User{}, ErrUsername
+	}
+	if name := Canonical(username); ValidEmail(name) && name != Canonical(l.Subject) {
+		return User{}, ErrForeignAddress
 	}
 	if err := checkPassword(password); err != nil {
 		return User{}, err

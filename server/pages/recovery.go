@@ -14,6 +14,7 @@ const (
 	TooManyRequests Problem = "problem.requests"
 	BadPassword     Problem = "problem.password"
 	BadUsername     Problem = "problem.username"
+	ForeignAddress  Problem = "problem.foreign_address"
 	NameTaken       Problem = "problem.name_taken"
 	EmailTaken      Problem = "problem.email_taken"
 )

@@ -16,9 +16,11 @@ func (s *Store) UserByEmail(ctx context.Context, email string) (users.User, erro
 	return s.oneUser(ctx, `SELECT `+userColumns+` FROM users WHERE verified_email = @email`, pgx.NamedArgs{"email": email})
 }
 
-// goodLink is the one decision about a link l: it has not expired, and the user whom it is for, if any, is as they were.
+// goodLink is the one decision about a link l: it has not expired, and the user whom it is for, if any, is as they were,
+// with the address that it was mailed to, if it was.
 const goodLink = `l.expires_at > now() AND (l.purpose <> 'reset' OR EXISTS (
-	SELECT FROM users u WHERE u.id = CASE l.purpose WHEN 'reset' THEN l.subject::uuid END AND u.epoch = l.user_epoch AND NOT u.disabled))`
+	SELECT FROM users u WHERE u.id = CASE l.purpose WHEN 'reset' THEN l.subject::uuid END AND u.epoch = l.user_epoch AND NOT u.disabled
+		AND (l.email = '' OR u.verified_email IS NOT NULL AND u.profile->>'email' = l.email)))`
 
 const createLink = `WITH created AS (
 		INSERT INTO links AS l (id, digest, purpose, subject, user_epoch, email, invited, expires_at)

@@ -18,9 +18,11 @@ func (s *Store) UserByEmail(ctx context.Context, email string) (users.User, erro
 	return u, err
 }
 
-// goodLink is the one decision about a link l: it has not expired, and the user whom it is for, if any, is as they were.
+// goodLink is the one decision about a link l: it has not expired, and the user whom it is for, if any, is as they were,
+// with the address that it was mailed to, if it was.
 const goodLink = `l.expires_at > @now AND (l.purpose <> 'reset' OR EXISTS (
-	SELECT 1 FROM users u WHERE u.id = l.subject AND u.epoch = l.user_epoch AND NOT u.disabled))`
+	SELECT 1 FROM users u WHERE u.id = l.subject AND u.epoch = l.user_epoch AND NOT u.disabled
+		AND (l.email = '' OR u.verified_email IS NOT NULL AND u.profile->>'email' = l.email)))`
 
 // CreateLink implements users.Store.
 func (s *Store) CreateLink(ctx context.Context, r users.LinkRef, n users.Link, ttl time.Duration, e audit.Event) (expires time.Time, err error) {

@@ -44,6 +44,15 @@ func (w *world) good(t testing.TB, r users.LinkRef) bool {
 func TestResetLinks(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ann := w.addUser(t, "Ann")
+		profile := users.Profile{}
+		lives := func(email string, verified bool) {
+			t.Helper()
+			p := users.Profile{Email: email, EmailVerified: verified}
+			_, err := w.ChangeUser(t.Context(), ann.ID, users.Changes{Profile: &p, OldProfile: &profile}, []audit.Event{newEvent(audit.UserUpdated)})
+			check(t, err)
+			profile = p
+		}
+		lives("Ann@example.com", true)
 		n := users.Link{Purpose: users.ResetPassword, Subject: ann.ID, UserEpoch: ann.Epoch, Email: "Ann@example.com"}
 		first := w.linked(t, n, users.ResetTTL)
 		got, ok, err := w.Link(t.Context(), first)
@@ -66,6 +75,20 @@ func TestResetLinks(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
+		// One that was mailed is for whoever has the address now; one that was handed out has none.
+		for _, moved := range []func(){func() { lives("ann@new.example", true) }, func() { lives("Ann@example.com", false) }, func() { lives("", false) }} {
+			moved()
+			if _, err := w.UseResetLink(t.Context(), second, n, "x", nil, []audit.Event{newEvent(audit.PasswordResetUsed)}); w.good(t, second) || !errors.Is(err, users.ErrLink) {
+				t.Errorf("it is good after the address %+v: %v", profile, err)
+			}
+		}
+		handed := n
+		handed.Email = ""
+		if third := w.linked(t, handed, users.ResetTTL); !w.good(t, third) {
+			t.Error("one that was handed out needs an address")
+		}
+		second = w.linked(t, n, users.ResetTTL)
+		lives("Ann@example.com", true)
 		subject := digest("username ann")
 		w.failed(t, newAttempt("ann", "A", "1"), false, audit.LoginFailed)
 		stores := w.pair(t)
