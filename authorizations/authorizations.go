@@ -146,7 +146,7 @@ const (
 // pose as the client (RFC 8252 section 8.6). It returns ErrChanged, or the database's error.
 func (s *Service) Issue(ctx context.Context, c *clients.Client, l logins.Login, r *Request, d Decision, o audit.Origin) (string, error) {
 	n := NewCode{Code: newCode(), Login: l, Party: PartyOf(c), Request: r, Unasked: d == Unasked, Confirmed: d == Confirmed}
-	n.Remember = n.Confirmed && !impersonable(c, r.RedirectURI)
+	n.Remember = n.Confirmed && !Impersonable(c, r.RedirectURI)
 	e := audit.New(audit.ConsentGranted, o)
 	e.Actor, e.ClientID, e.UserID, e.SessionID, e.Detail = l.UserID, c.ID, l.UserID, l.ID, r.ConsentScope().String()
 	ok, err := s.store.CreateCode(ctx, n, e)
@@ -162,10 +162,10 @@ func (s *Service) Issue(ctx context.Context, c *clients.Client, l logins.Login, 
 	return s.writeCode(n.Code), nil
 }
 
-// impersonable tells whether any program on the user's device could receive what is sent to the client. Of a client that came by itself
-// nobody knows that it is a web app's developer who has it on loopback.
-func impersonable(c *clients.Client, redirectURI string) bool {
-	return (c.ApplicationType == clients.Native || c.Registered) && !strings.HasPrefix(redirectURI, "https:")
+// Impersonable tells whether any program on the user's device could receive what is sent to the client, and make something of it. Of a
+// client that came by itself nobody knows that it is a web app's developer who has it on loopback.
+func Impersonable(c *clients.Client, redirectURI string) bool {
+	return (c.ApplicationType == clients.Native || c.AuthMethod == clients.None || c.Registered) && !strings.HasPrefix(redirectURI, "https:")
 }
 
 // Allowance is what a user has allowed a client, as they see it.

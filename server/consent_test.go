@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
@@ -47,4 +48,76 @@ func TestClaimsGoNoFurtherThanConsentAndRegistration(t *testing.T) {
 			s.authorize(q).code(t)
 		}},
 	})
+}
+
+func TestWhoeverMayBePosedAsIsAskedForEachTime(t *testing.T) {
+	const loopback = "http://127.0.0.1/cb"
+	native := func(c *clients.Client) {
+		c.ApplicationType, c.AuthMethod, c.RedirectURIs = clients.Native, clients.None, []string{callback, loopback}
+	}
+	asked := func(t *testing.T, s *surfer, c *clients.Client) {
+		t.Helper()
+		q := ask(c, "redirect_uri", "http://127.0.0.1:4711/cb")
+		if v := s.authorize(q); v.status != 200 || !strings.HasSuffix(v.action, "/consent") {
+			t.Errorf("%d, Location %v", v.status, v.location)
+		}
+		q.Set("prompt", "none")
+		s.authorize(q).refused(t, "consent_required")
+	}
+	lines(t, []line{
+		{"after consent that was given by https", func(t *testing.T, _ *backend, r *replica) {
+			c, u, s := r.shop(t, "app", native), r.user(t, "alice"), r.surfer(t)
+			s.grant(ask(c), u).code(t)
+			s.authorize(ask(c, "prompt", "none")).code(t) // to https it counts
+			asked(t, s, c)
+		}},
+		{"after consent that was given to a device", func(t *testing.T, _ *backend, r *replica) {
+			c, u, s := r.shop(t, "app", native, func(c *clients.Client) { c.Grants = append(c.Grants, clients.DeviceCode) }), r.user(t, "alice"), r.surfer(t)
+			d := r.device(t, c, "scope", "openid")
+			s.approve(d.userCode, u).page(t, 200)
+			d.poll(t).issued(t)
+			asked(t, s, c)
+		}},
+		{"a public client that is registered as a web app", func(t *testing.T, _ *backend, r *replica) {
+			c, u, s := r.shop(t, "app", native, func(c *clients.Client) { c.ApplicationType = clients.Web }), r.user(t, "alice"), r.surfer(t)
+			s.grant(ask(c, "redirect_uri", loopback), u).code(t)
+			asked(t, s, c)
+		}},
+		{"but not a first-party app, nor one that proves itself", func(t *testing.T, _ *backend, r *replica) {
+			u, s := r.user(t, "alice"), r.surfer(t)
+			for _, c := range []*clients.Client{
+				r.shop(t, "trusted", native, trusted),
+				r.shop(t, "web", func(c *clients.Client) { c.RedirectURIs = []string{loopback} }),
+			} {
+				s.grant(ask(c, "redirect_uri", loopback), u).code(t)
+				s.authorize(ask(c, "redirect_uri", loopback, "prompt", "none")).code(t)
+			}
+		}},
+	})
+}
+
+func TestPushedRequestThatAnotherTabHasUsedIsAPage(t *testing.T) {
+	lines(t, []line{{"after the login", func(t *testing.T, _ *backend, r *replica) {
+		c, u, s := r.shop(t, "shop", trusted), r.user(t, "alice"), r.surfer(t)
+		q := ask(c)
+		uri := r.push(t, c, q)
+		there := url.Values{"client_id": {c.ID}, "request_uri": {uri}}
+		one, two := s.authorize(there), s.authorize(there)
+		s.enter(one, u).code(t)
+		v := s.enter(two, u)
+		if v.page(t, 400); !strings.Contains(v.body, "invalid_request_uri") {
+			t.Errorf("%.600s", v.body)
+		}
+	}}})
+}
+
+func TestHintAndClaimOfDifferentUsers(t *testing.T) {
+	lines(t, []line{{"are login_required", func(t *testing.T, _ *backend, r *replica) {
+		c, u, bob, s := r.shop(t, "shop", trusted), r.user(t, "alice"), r.user(t, "bob"), r.surfer(t)
+		hint := r.redeem(t, c, s.grant(ask(c), u).code(t)).issued(t).text("id_token")
+		of := func(u users.User) string { return `{"id_token":{"sub":{"value":"` + u.ID + `"}}}` }
+		s.authorize(ask(c, "id_token_hint", hint, "claims", of(u))).code(t)
+		s.authorize(ask(c, "id_token_hint", hint, "claims", of(bob))).refused(t, "login_required")
+		s.authorize(ask(c, "id_token_hint", hint, "claims", of(bob), "prompt", "none")).refused(t, "login_required")
+	}}})
 }

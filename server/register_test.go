@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -367,6 +368,43 @@ func TestRegisteredClientsAreNoRedirectors(t *testing.T) {
 		r.redeem(t, c, v.location.Query().Get("code")).is(t, 200)
 		if v := s.authorize(ask(c, "scope", "nothing")); v.location == nil {
 			t.Errorf("logged in: %d", v.status)
+		}
+	})
+}
+
+func TestRegisteredClientsThatPushAreNoRedirectors(t *testing.T) {
+	onBackends(t, func(t *testing.T, b *backend) {
+		r := start(t, b, registering(clients.RegistrationOpen))
+		a := r.registered(t, `{"redirect_uris": ["`+callback+`"], "token_endpoint_auth_method": "none", "require_pushed_authorization_requests": true}`)
+		c := known(t, r, a.text("client_id"))
+		r.surfer(t).authorize(ask(c)).page(t, 400)
+	})
+}
+
+func TestLogoutSendsNobodyToARegisteredClientUnasked(t *testing.T) {
+	onBackends(t, func(t *testing.T, b *backend) {
+		r := start(t, b, registering(clients.RegistrationOpen))
+		const bye = "https://shop.example.com/bye"
+		a := r.registered(t, `{"redirect_uris": ["`+callback+`"], "token_endpoint_auth_method": "none", "post_logout_redirect_uris": ["`+bye+`"]}`)
+		c, u, s := known(t, r, a.text("client_id")), r.user(t, "ann"), r.surfer(t)
+		out := func(pairs ...string) view {
+			q := url.Values{"client_id": {c.ID}, "post_logout_redirect_uri": {bye}}
+			for i := 0; i < len(pairs); i += 2 {
+				q.Set(pairs[i], pairs[i+1])
+			}
+			return s.open("GET", "/logout?"+q.Encode(), "")
+		}
+		out().page(t, 200)
+		out("id_token_hint", "wrong").page(t, 200)
+		hint := r.redeem(t, c, s.grant(ask(c), u).code(t)).issued(t).text("id_token")
+		for _, when := range []string{"logged in", "logged out"} {
+			if v := out("id_token_hint", hint); v.location == nil || v.location.String() != bye {
+				t.Errorf("%s, with a hint: %d, Location %v", when, v.status, v.location)
+			}
+		}
+		s.grant(ask(c), u).code(t)
+		if v := s.submit(out(), "decision", "logout"); v.location == nil || v.location.String() != bye {
+			t.Errorf("the user has decided: %d, Location %v", v.status, v.location)
 		}
 	})
 }

@@ -59,7 +59,7 @@ func (s *Server) authorize(c *gin.Context) {
 		return
 	}
 	if pushed == nil && client.NeedsPAR() {
-		s.answerError(c, target, errNotPushed)
+		s.refuseUnseen(c, client, target, form, errNotPushed)
 		return
 	}
 	info := request.From(ctx)
@@ -403,6 +403,7 @@ var (
 	errAccessDenied    = badRequest("access_denied", "the user did not allow it")
 	errNotForCodes     = badRequest("unauthorized_client", "the client is not registered for the grant authorization_code")
 	errNotPushed       = invalidRequest("this client has to push its requests to /par first")
+	errSpentRequest    = badRequest("invalid_request_uri", "the request_uri is unknown, expired or used, or another client's or browser's; go back and begin anew")
 	errUnmetClass      = badRequest("unmet_authentication_requirements", "the user has not logged in by one of the ways that the claim acr is asked to tell of")
 )
 
@@ -468,6 +469,10 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 		}
 		client = changed
 	}
+	if r.Pushed != nil { // it led to a code meanwhile, in another tab
+		s.refusePage(c, r.Locales, errSpentRequest)
+		return
+	}
 	s.fail(c, r, authorizations.ErrChanged)
 }
 
@@ -501,13 +506,17 @@ type question struct {
 func (s *Server) wanted(r *authorizations.Request, client *clients.Client, l visitorLogin, allowed authorizations.Consent, known bool, st standing) (ask *question, refused error) {
 	login := &question{authorizations.StageLogin, errLoginRequired}
 	subject := r.Claims.Subject
+	contradicts := false // no user is both
 	if r.HintedSubject != "" && (r.HintedSubject != "?" || r.Asks(authorizations.PromptNone)) {
+		contradicts = subject != "" && subject != r.HintedSubject
 		subject = r.HintedSubject
 	}
 	fresh := st.proved || st.confirmed
 	switch {
 	case !known:
 		return login, nil
+	case contradicts:
+		return nil, errLoginRequired
 	case l.Class != logins.TwoFactors && s.logins.Demands(l.Admin): // since the login, by the operator or for an admin
 		return login, nil
 	case r.Asks(authorizations.PromptLogin) && !fresh, r.MaxAge != nil && !fresh && l.Now.Sub(l.Time) >= *r.MaxAge:
@@ -527,7 +536,7 @@ func (s *Server) wanted(r *authorizations.Request, client *clients.Client, l vis
 		return nil, badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
 	case st.confirmed:
 		return nil, nil
-	case r.Asks(authorizations.PromptConsent), !client.SkipConsent && !allowed.Covers(r):
+	case r.Asks(authorizations.PromptConsent), !client.SkipConsent && (r.Device == "" && authorizations.Impersonable(client, r.RedirectURI) || !allowed.Covers(r)):
 		return &question{authorizations.StageConsent, errConsentRequired}, nil
 	}
 	return nil, nil

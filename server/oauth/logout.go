@@ -26,7 +26,7 @@ func (s *Server) logout(c *gin.Context) {
 		s.confirmLogout(c, form)
 		return
 	}
-	r, hinted, err := s.readLogout(c, form)
+	r, hinted, unvouched, err := s.readLogout(c, form)
 	if err != nil {
 		s.refusePage(c, locales(form), err)
 		return
@@ -42,52 +42,56 @@ func (s *Server) logout(c *gin.Context) {
 		sealed := s.authorizations.Seal(authorizations.StageLogout, s.browser(c), authorizations.Pending{Request: r, Login: l.ID})
 		s.pages.Logout(c, r.Locales, pages.Logout{Request: sealed, Username: l.Username})
 	default:
+		if unvouched { // nobody has decided anything that would send them on
+			r.RedirectURI = ""
+		}
 		s.endLogin(c, r, l, known)
 	}
 }
 
 // readLogout checks a log-out request, and returns which login the ID token that it shows is of, if any. The request says where the
-// user goes afterwards.
-func (s *Server) readLogout(c *gin.Context, form url.Values) (r *authorizations.Request, hinted string, err error) {
+// user goes afterwards. Unvouched is one by a client that has come by itself, and may be anybody's, without an ID token that was issued to it.
+func (s *Server) readLogout(c *gin.Context, form url.Values) (r *authorizations.Request, hinted string, unvouched bool, err error) {
 	ctx := c.Request.Context()
 	for _, name := range []string{"id_token_hint", "client_id", "post_logout_redirect_uri", "state"} {
 		if len(form[name]) > 1 {
-			return nil, "", invalidRequest("the parameter " + name + " is repeated")
+			return nil, "", false, invalidRequest("the parameter " + name + " is repeated")
 		}
 		if len(form.Get(name)) > 16<<10 {
-			return nil, "", invalidRequest("the parameter " + name + " is too long")
+			return nil, "", false, invalidRequest("the parameter " + name + " is too long")
 		}
 	}
 	r = &authorizations.Request{ClientID: form.Get("client_id"), State: []byte(form.Get("state")), Locales: locales(form)}
+	shows := false
 	if token := form.Get("id_token_hint"); token != "" {
 		h, ok, err := s.tokens.ReadHint(ctx, token)
 		switch {
 		case err != nil:
-			return nil, "", err
+			return nil, "", false, err
 		case !ok:
 		case r.ClientID != "" && r.ClientID != h.ClientID:
-			return nil, "", invalidRequest("the id_token_hint was issued to another client than client_id")
+			return nil, "", false, invalidRequest("the id_token_hint was issued to another client than client_id")
 		default:
-			r.ClientID, hinted = h.ClientID, h.LoginID
+			r.ClientID, hinted, shows = h.ClientID, h.LoginID, true
 		}
 	}
 	uri := form.Get("post_logout_redirect_uri")
 	if uri == "" {
-		return r, hinted, nil
+		return r, hinted, unvouched, nil
 	}
 	if r.ClientID == "" {
-		return nil, "", invalidRequest("a post_logout_redirect_uri needs a good id_token_hint or a client_id beside it")
+		return nil, "", false, invalidRequest("a post_logout_redirect_uri needs a good id_token_hint or a client_id beside it")
 	}
 	client, err := s.clients.Known(ctx, r.ClientID)
 	if err != nil {
-		return nil, "", err
+		return nil, "", false, err
 	}
 	request.From(ctx).ClientID = client.ID
 	if !client.PostLogoutRedirect(uri) {
-		return nil, "", invalidRequest("the post_logout_redirect_uri is not registered for this client; it has to be the same, byte for byte")
+		return nil, "", false, invalidRequest("the post_logout_redirect_uri is not registered for this client; it has to be the same, byte for byte")
 	}
-	r.RedirectURI = uri
-	return r, hinted, nil
+	r.RedirectURI, unvouched = uri, client.Registered && !shows
+	return r, hinted, unvouched, nil
 }
 
 // confirmLogout answers the form that asks whether to log out.

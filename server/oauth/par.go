@@ -89,7 +89,7 @@ func (s *Server) takeUp(c *gin.Context, form url.Values) (taken url.Values, dige
 		return nil, nil, err
 	}
 	if !ok {
-		return nil, nil, badRequest("invalid_request_uri", "the request_uri is unknown, expired or used, or another client's or browser's; go back and begin anew")
+		return nil, nil, errSpentRequest
 	}
 	taken, err = url.ParseQuery(p.Form)
 	return taken, p.Digest, err
