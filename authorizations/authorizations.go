@@ -184,7 +184,7 @@ func (s *Service) Consents(ctx context.Context, userID string) ([]Allowance, err
 
 // Withdraw forgets what the user has allowed the client, and ends their sessions on it. It returns false if there was nothing.
 func (s *Service) Withdraw(ctx context.Context, userID, clientID string, o audit.Origin) (bool, error) {
-	if _, err := uuid.Parse(userID); err != nil {
+	if _, err := uuid.Parse(userID); err != nil || !clients.ValidID(clientID) {
 		return false, nil
 	}
 	e := audit.New(audit.ConsentWithdrawn, o)

@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"bytes"
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
@@ -61,6 +62,9 @@ func ParseJWKS(text []byte) ([]jose.JSONWebKey, error) {
 	}
 	if len(set.Keys) > maxJWKSKeys {
 		return nil, fmt.Errorf("has %d keys; the most is %d", len(set.Keys), maxJWKSKeys)
+	}
+	if bytes.ContainsRune(text, 0) || bytes.Contains(text, []byte(`\u0000`)) { // PostgreSQL keeps none
+		return nil, errors.New("must hold no NUL character")
 	}
 	parsed := make([]jose.JSONWebKey, 0, len(set.Keys))
 	for i, raw := range set.Keys {

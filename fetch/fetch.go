@@ -35,10 +35,11 @@ type Policy []netip.Prefix
 
 // special are the ranges that are not the internet's, but for those that netip knows (RFC 6890 and its registries).
 var special = prefixes("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24",
-	"203.0.113.0/24", "240.0.0.0/4", "::/96", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10")
+	"203.0.113.0/24", "240.0.0.0/4", "::/96", "100::/64", "2001::/23", "2001:db8::/32", "64:ff9b:1::/48", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10")
 
-// translated are the ranges whose addresses stand for one of IPv4, in their last four bytes (RFC 6052).
-var translated = prefixes("64:ff9b::/96", "64:ff9b:1::/48")
+// translated are the ranges whose addresses stand for one of IPv4, in their last four bytes (RFC 6052). In those of a site's own
+// (RFC 8215) it may stand elsewhere: none of them is permitted.
+var translated = prefixes("64:ff9b::/96")
 
 func prefixes(list ...string) []netip.Prefix {
 	parsed := make([]netip.Prefix, len(list))

@@ -409,6 +409,22 @@ func wantJWKS(t *testing.T, s *Service, a Algorithm) {
 	}
 }
 
+// Whoever checks tokens with a shared secret could make others as well: access tokens alone are believed under one.
+func TestSharedSecretIsForAccessTokensAlone(t *testing.T) {
+	t.Parallel()
+	s := loaded(t, &memory{}, oldText, HS256)
+	if !verifies(t, s, sign(t, s)) {
+		t.Fatal("its access token is refused")
+	}
+	forged := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann"})
+	forged.Header["kid"] = s.ring.Load().access.ID
+	token, err := forged.SignedString(s.cfg.SigningSecret)
+	check(t, err)
+	if valid, err := s.VerifyAs(t.Context(), token, "JWT", jwt.MapClaims{}); err != nil || valid {
+		t.Errorf("an ID token: %v, %v", valid, err)
+	}
+}
+
 // Each difference from what Sign makes is refused by itself.
 func TestVerifyRefuses(t *testing.T) {
 	t.Parallel()

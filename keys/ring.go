@@ -133,6 +133,9 @@ func (r *ring) verify(token, typ string, claims jwt.Claims) (kid string, err err
 		}
 		said, _ := t.Header["typ"].(string)
 		_, critical := t.Header["crit"]
+		if k.Algorithm == HS256 && typ != tokenType {
+			return nil, jwt.ErrTokenUnverifiable // whoever checks access tokens could have made it
+		}
 		if critical || t.Method.Alg() != string(k.Algorithm) || !strings.EqualFold(said, typ) || typ == tokenType && !k.published {
 			return nil, jwt.ErrTokenUnverifiable
 		}

@@ -294,22 +294,35 @@ func (s *Service) CountGuess(ctx context.Context, userID, code string, o audit.O
 // CountRegistration counts that a client registers itself from an address, of which only so many may in a day. It returns a
 // ThrottledError, or the database's error.
 func (s *Service) CountRegistration(ctx context.Context, o audit.Origin) error {
-	subject := s.digest("registration from", network(o.Address))
+	return s.countFrom(ctx, "registration from", maxRegistrations, LongestWindow, o)
+}
+
+// CountPending counts that somebody who need not prove who they are has something kept that is only asked for, a pushed request or a
+// device code, from an address. It returns a ThrottledError, or the database's error.
+func (s *Service) CountPending(ctx context.Context, o audit.Origin) error {
+	return s.countFrom(ctx, "pending from", maxPending, pendingWindow, o)
+}
+
+func (s *Service) countFrom(ctx context.Context, what string, most int, window time.Duration, o audit.Origin) error {
+	subject := s.digest(what, network(o.Address))
 	counted, err := s.store.CountLoginFailure(ctx, Attempt{
-		Username: subject, Address: subject, Password: []byte(uuid.NewString()), Max: maxRegistrations, Window: LongestWindow,
+		Username: subject, Address: subject, Password: []byte(uuid.NewString()), Max: most, Window: window,
 	}, audit.Event{}, audit.Event{})
 	if err == nil && counted.Wait > 0 {
-		err = &ThrottledError{RetryAfter: min(counted.Wait, LongestWindow)}
+		err = &ThrottledError{RetryAfter: min(counted.Wait, window)}
 	}
 	return err
 }
 
 // How many mails may be asked for, for one recipient or from one address, in how long; and how many clients may register themselves from
-// one address in the longest of the times in which anything is counted.
+// one address in the longest of the times in which anything is counted. Pushed requests and device codes of public clients are few enough
+// not to fill the database, and enough for an office behind one address.
 const (
 	maxRequests      = 10
 	requestWindow    = time.Hour
 	maxRegistrations = 50
+	maxPending       = 300
+	pendingWindow    = 15 * time.Minute
 
 	LongestWindow = 24 * time.Hour
 )

@@ -316,6 +316,10 @@ func (d *doctor) issuer(ctx context.Context) {
 }
 
 func (d *doctor) mail(ctx context.Context) {
+	if err := d.cfg.needMailer(); err != nil {
+		d.say(wrong, "mail", err.Error(), "")
+		return
+	}
 	if d.cfg.SMTPURL == "" {
 		d.say(fine, "mail", "none is sent: links are handed out by an administrator", "")
 		return

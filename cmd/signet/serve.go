@@ -56,6 +56,9 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	}
 	defer func() { err = errors.Join(err, tracing()) }()
 
+	if err := cfg.needMailer(); err != nil {
+		return err
+	}
 	a, err := newApp(ctx, cfg, log, tracer)
 	if err != nil {
 		return err

@@ -32,6 +32,9 @@ func (s *Server) deviceAuthorization(c *gin.Context) {
 	if err == nil {
 		err = t.checkReach(s.tokens.Issuer())
 	}
+	if err == nil {
+		err = s.countPending(ctx, call)
+	}
 	var deviceCode string
 	var userCode authorizations.UserCode
 	if err == nil {

@@ -1,6 +1,9 @@
 package oauth
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -10,9 +13,13 @@ import (
 	"signet/authorizations"
 	"signet/clients"
 	"signet/proofs"
+	"signet/users"
 )
 
-const parPath = "/par"
+const (
+	parPath   = "/par"
+	maxPushed = 16 << 10 // bytes of a pushed request, as a form
+)
 
 // push answers POST /par (RFC 9126 section 2): the client sends its authorization request ahead, and the browser brings a reference to it.
 func (s *Server) push(c *gin.Context) {
@@ -47,6 +54,9 @@ func (s *Server) pushed(c *gin.Context) (requestURI string, err error) {
 	if form.Has("request_uri") {
 		return "", invalidRequest("a pushed request is the request itself, not a request_uri")
 	}
+	if len(form.Encode()) > maxPushed {
+		return "", invalidRequest(fmt.Sprintf("the request is longer than %d bytes", maxPushed))
+	}
 	if err := bindTo(form, key); err != nil {
 		return "", err
 	}
@@ -57,12 +67,31 @@ func (s *Server) pushed(c *gin.Context) (requestURI string, err error) {
 	if _, err := s.readRequest(ctx, form, client, target); err != nil {
 		return "", err
 	}
+	if err := s.countPending(ctx, call); err != nil {
+		return "", err
+	}
 	if key.Proven() {
 		if err := s.proofs.Spend(ctx, key.Once); err != nil {
 			return "", err
 		}
 	}
 	return s.authorizations.Push(ctx, client.ID, form)
+}
+
+// countPending counts what a client that need not prove who it is has kept without anybody logged in.
+func (s *Server) countPending(ctx context.Context, call *call) error {
+	if call.client.AuthMethod != clients.None {
+		return nil
+	}
+	err := s.users.CountPending(ctx, call.origin())
+	var throttled *users.ThrottledError
+	if errors.As(err, &throttled) {
+		return &Error{
+			Status: http.StatusTooManyRequests, Code: "temporarily_unavailable",
+			Description: "too many requests from this address are pending; try again later", RetryAfter: throttled.RetryAfter,
+		}
+	}
+	return err
 }
 
 // bindTo has the request's code bound to the key that the sender of the pushed request has proved to hold (RFC 9449 section 10.1).
