@@ -65,6 +65,7 @@ type options struct {
 	rounds      int
 	sessions    int
 	scale       bool
+	largest     int
 	cleanup     bool
 	program     string
 	profile     string
@@ -79,12 +80,16 @@ func parseFlags() (o options, err error) {
 	flag.IntVar(&o.rounds, "rounds", 1, "how often all is measured; the table shows medians")
 	flag.IntVar(&o.sessions, "sessions", 4000, "how many sessions are refreshed and introspected")
 	flag.BoolVar(&o.scale, "scale", true, "also refresh among 10,000 and 1,000,000 sessions, and sessions of great age")
+	flag.IntVar(&o.largest, "largest", manySessions, "among how many sessions the last of them is, such as 10000000, for which there have to be 20 GB of disk")
 	flag.BoolVar(&o.cleanup, "cleanup", true, "also refresh while a million expired sessions are being deleted")
 	flag.StringVar(&o.program, "program", "", "measure this signet `binary`, instead of building one")
 	flag.StringVar(&o.profile, "profile", "", "write a profile of the server's CPU time to this `file`")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unexpected %q", flag.Arg(0))
+	}
+	if o.largest < manySessions {
+		return o, fmt.Errorf("-largest must be %d or more", manySessions)
 	}
 	if o.duration <= 0 || o.rounds < 1 || o.sessions < 1 {
 		return o, errors.New("-duration, -rounds and -sessions must be above zero")
@@ -147,7 +152,7 @@ type bench struct {
 	server int       // process id
 	master int       // of the database's parent process
 	failed int       // errors so far
-	filled bool      // the sessions are many
+	filled int       // up to how many sessions the table was filled; 0: it was not
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -307,48 +312,67 @@ const (
 	greatAge        = 1_000_000
 )
 
-// measureScale refreshes the same sessions alone, among a million others, and late in their life.
+// measureScale refreshes the same sessions alone, among a million others or more, and late in their life.
 func (b *bench) measureScale(ctx context.Context) error {
 	if err := b.world.begin(ctx, fewSessions); err != nil {
 		return err
 	}
-	named := func(name string) *cell {
+	counts := []int{fewSessions, manySessions}
+	if b.largest > manySessions {
+		counts = append(counts, b.largest)
+	}
+	var cells []*cell
+	measure := func(name string) error {
 		s := b.world.refresh(b.floors)
 		s.name = name
-		return &cell{scenario: s, connections: manyConnections}
+		c := &cell{scenario: s, connections: manyConnections}
+		cells = append(cells, c)
+		return errors.Join(b.settle(ctx), b.measureAll(ctx, []*cell{c}))
 	}
-	few, many, old := named("refresh, 10,000 sessions"), named("refresh, 1,000,000 sessions"), named("the same, each refreshed 1,000,000 times")
-	for _, part := range []struct {
-		cell    *cell
-		prepare func() error
-	}{
-		{few, func() error { return b.world.fill(ctx, b.conn, 0) }},
-		{many, func() error { return b.fillUp(ctx) }},
-		{old, func() error { return b.world.age(ctx, b.conn, greatAge) }},
-	} {
-		progress("preparing: %s", part.cell.scenario.name)
-		if err := errors.Join(part.prepare(), b.settle(ctx)); err != nil {
+	for _, n := range counts {
+		name := fmt.Sprintf("refresh, %d sessions", n)
+		progress("preparing: %s", name)
+		if err := b.fillUp(ctx, n); err != nil {
 			return err
 		}
-		if err := b.measureAll(ctx, []*cell{part.cell}); err != nil {
+		if err := measure(name); err != nil {
 			return err
 		}
 	}
-	reportCells("Scale", []*cell{few, many, old})
+	size, err := b.sessionSize(ctx)
+	if err != nil {
+		return err
+	}
+	progress("preparing: the same, old")
+	if err := b.world.age(ctx, b.conn, greatAge); err != nil {
+		return err
+	}
+	if err := measure("the same, each refreshed 1,000,000 times"); err != nil {
+		return err
+	}
+	reportCells("Scale", cells)
+	fmt.Printf("\nA session takes %.0f bytes of disk, %.0f of them in indexes.\n", size.all, size.indexes)
 	return nil
 }
 
-// fillUp makes the sessions many.
-func (b *bench) fillUp(ctx context.Context) error {
-	b.filled = true
-	return b.world.fill(ctx, b.conn, manySessions-len(b.world.sessions))
+// fillUp makes the sessions so many.
+func (b *bench) fillUp(ctx context.Context, n int) error {
+	b.filled = n
+	return b.world.fill(ctx, b.conn, n-len(b.world.sessions))
+}
+
+// sessionSize is what a session takes of the disk, in bytes.
+func (b *bench) sessionSize(ctx context.Context) (size struct{ all, indexes float64 }, err error) {
+	err = b.conn.QueryRow(ctx, `SELECT pg_total_relation_size('sessions') / count(*)::float8, pg_indexes_size('sessions') / count(*)::float8 FROM sessions`).
+		Scan(&size.all, &size.indexes)
+	return size, err
 }
 
 // measureCleanup refreshes among a million expired sessions that are left alone, and while they are being deleted.
 func (b *bench) measureCleanup(ctx context.Context) error {
 	progress("preparing: %d expired sessions", manySessions)
-	if !b.filled {
-		if err := errors.Join(b.world.begin(ctx, fewSessions), b.fillUp(ctx)); err != nil {
+	if b.filled != manySessions {
+		if err := errors.Join(b.world.begin(ctx, fewSessions), b.fillUp(ctx, manySessions)); err != nil {
 			return err
 		}
 	}
