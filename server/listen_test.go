@@ -26,6 +26,7 @@ import (
 
 	"signet/clients"
 	"signet/keys"
+	"signet/mail"
 	"signet/server"
 	"signet/server/oauth"
 	"signet/server/pages"
@@ -47,7 +48,7 @@ func bare() *server.Server {
 		panic(err)
 	}
 	return server.New(server.Config{Pages: look}, noDatabase{}, oauth.Services{
-		Clients: clients.New(nil, clients.Config{}, log), Tokens: tokens.New(nil, k, nil, tokens.Config{Issuer: issuer}, log), Keys: k,
+		Mails: mail.New(nil, nil, mail.Config{}, log), Clients: clients.New(nil, clients.Config{}, log), Tokens: tokens.New(nil, k, nil, tokens.Config{Issuer: issuer}, log), Keys: k,
 	}, log)
 }
 
