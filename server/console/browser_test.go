@@ -507,6 +507,7 @@ func TestPlayground(t *testing.T) {
 	b.press("Use the access token")
 	b.says("401 Unauthorized")
 	b.press("Log in again")
+	b.press("Allow") // each time: any program of the user's could wait on loopback
 	b.says("You are logged in as demo")
 	b.press("Log out")
 	b.says("The session of demo has ended.")
