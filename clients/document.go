@@ -105,7 +105,7 @@ func renewed(c Client, known *Client) Client {
 // fetchDocument returns what the document says, which may be some minutes old.
 func (s *Service) fetchDocument(ctx context.Context, id string) (Client, error) {
 	before, known := s.documents.Get(id)
-	if known && (time.Since(before.at) < before.fresh) {
+	if known && time.Since(before.at) < before.fresh {
 		return before.client, before.err
 	}
 	fetched := s.documentReads.DoChan(id, func() (any, error) {

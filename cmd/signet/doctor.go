@@ -70,7 +70,7 @@ type doctor struct {
 }
 
 func (d *doctor) say(result, check, found, mend string) {
-	d.findings = append(d.findings, finding{check, result, oneLine(errors.New(found)), mend})
+	d.findings = append(d.findings, finding{check, result, strings.Join(strings.Fields(found), " "), mend})
 }
 
 func (d *doctor) count(result string) (n int) {
@@ -123,14 +123,14 @@ func (d *doctor) configuration() {
 func (d *doctor) database(ctx context.Context) {
 	if d.cfg.embedded() {
 		// Who only looks makes neither file.
-		for _, file := range []string{strings.TrimPrefix(strings.TrimPrefix(d.cfg.DatabaseURL, "sqlite:"), "//"), filepath.Join(d.cfg.DataDir, "secret")} {
-			if d.cfg.Secret != "" && filepath.Base(file) == "secret" {
-				continue
-			}
-			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-				d.say(fine, "database", file+" is not there yet; the first start makes it", "")
-				return
-			}
+		file, secret := strings.TrimPrefix(strings.TrimPrefix(d.cfg.DatabaseURL, "sqlite:"), "//"), filepath.Join(d.cfg.DataDir, "secret")
+		switch {
+		case missing(file):
+			d.say(fine, "database", file+" is not there yet; the first start makes it", "")
+			return
+		case d.cfg.Secret == "" && missing(secret):
+			d.say(wrong, "keys", secret+" is missing, which opens the keys in "+file, "put the file back from the backup, or set SIGNET_SECRET to what it held")
+			return
 		}
 	}
 	a, err := newApp(ctx, d.cfg, slog.New(slog.DiscardHandler), nil)
@@ -166,6 +166,11 @@ func (d *doctor) database(ctx context.Context) {
 	}
 	d.clock(now, before.Add(trip/2))
 	d.schemaAndKeys(ctx, a)
+}
+
+func missing(file string) bool {
+	_, err := os.Stat(file)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // clock compares the database's clock, by which sessions live, with this machine's, by which other programs read tokens.

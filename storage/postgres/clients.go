@@ -118,7 +118,8 @@ func (s *Store) CreateClient(ctx context.Context, c clients.Client, e audit.Even
 var updateClient = `WITH old AS (SELECT id, disabled FROM clients WHERE id = @id FOR UPDATE),
 	changed AS (
 		UPDATE clients c SET name = @name, grants = @grants, auth_method = @auth_method, scope = @scope, audience = @audience,
-			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server, details = @details,
+			redirect_uris = @redirect_uris, browser_origins = @browser_origins, resource_server = @resource_server,
+			details = @details::jsonb - 'registered' || CASE WHEN c.details ? 'registered' THEN '{"registered": true}' ELSE '{}' END::jsonb,
 			secret_digest = CASE WHEN @secret_digest::bytea IS NOT NULL THEN coalesce(secret_digest, @secret_digest::bytea) END,
 			previous_digest = CASE WHEN @secret_digest::bytea IS NOT NULL THEN previous_digest END,
 			disabled = @disabled, epoch = epoch + CASE WHEN @disabled AND NOT c.disabled THEN 1 ELSE 0 END, version = version + 1

@@ -103,7 +103,7 @@ func (s *Store) UpdateClient(ctx context.Context, c clients.Client, e, toggled a
 		case c.Version != 0 && c.Version != old.Version:
 			return clients.ErrChanged
 		}
-		wasToggled = c.Disabled != old.Disabled
+		wasToggled, c.Registered = c.Disabled != old.Disabled, old.Registered
 		a := clientArgs(c)
 		a["disabled"] = c.Disabled
 		updated, _, err = oneIn(ctx, t, readClient, `

@@ -105,6 +105,22 @@ func (w *world) update(t *testing.T, c clients.Client, e audit.Event) (clients.C
 	return c, err
 }
 
+// Whether a client came by itself, no update changes: an admin's leaves it out, and it would be ours.
+func TestClientUpdateKeepsWhereItCameFrom(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		for _, registered := range []bool{true, false} {
+			c := newClient(fmt.Sprint("registered-", registered))
+			c.Registered = registered
+			c = ok[clients.Client](t)(w.CreateClient(t.Context(), c, newEvent(audit.ClientCreated)))
+			given := c
+			given.Name, given.Registered = "renamed", !registered
+			updated := ok[clients.Client](t)(w.update(t, given, newEvent(audit.ClientUpdated)))
+			equal(t, "came by itself", updated.Registered, registered)
+			equal(t, "name", updated.Name, "renamed")
+		}
+	})
+}
+
 // An update that disables a client ends its sessions and says so in the record, as one that enables it does; one that does
 // neither does not.
 func TestClientUpdateToggles(t *testing.T) {
