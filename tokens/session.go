@@ -38,6 +38,16 @@ type Session struct {
 	UserAgent  string    `json:"user_agent"`
 }
 
+// Key is the session's place in lists. It can be told from it alone, whether the session has ended since or not.
+func (n Session) Key() string { return n.CreatedAt.Format(time.RFC3339Nano) + "/" + n.ID }
+
+// ParseKey reads a Session's Key.
+func ParseKey(key string) (createdAt time.Time, id string, ok bool) {
+	at, id, _ := strings.Cut(key, "/")
+	createdAt, err := time.Parse(time.RFC3339Nano, at)
+	return createdAt, id, err == nil && len(id) == 36 && uuid.Validate(id) == nil
+}
+
 // NewSession is what the store makes a session of.
 type NewSession struct {
 	ID           uuid.UUID
@@ -166,7 +176,7 @@ type Holder struct {
 type Filter struct {
 	UserID   string
 	ClientID string
-	After    string // sessions whose ids are behind this one
+	After    string // sessions that are behind the one with this key
 	Limit    int
 }
 
@@ -216,7 +226,7 @@ type Store interface {
 	// LoggedInWithin tells whether the session began in that time and, if by browser, its login is live and was proved in that time;
 	// by two factors, where the user has a second one.
 	LoggedInWithin(ctx context.Context, sessionID string, d time.Duration) (bool, error)
-	// Sessions returns the selected sessions that can be used, in the order of their ids.
+	// Sessions returns the selected sessions that can be used, newest first.
 	Sessions(ctx context.Context, f Filter) ([]Session, error)
 	// RecordEvent writes an event that stands for itself.
 	RecordEvent(ctx context.Context, e audit.Event) error
@@ -376,7 +386,7 @@ func shorten(userAgent string) string {
 	return userAgent
 }
 
-// Sessions returns the selected sessions that can be used, in the order of their ids.
+// Sessions returns the selected sessions that can be used, newest first.
 func (s *Service) Sessions(ctx context.Context, f Filter) ([]Session, error) {
 	return s.store.Sessions(ctx, f)
 }

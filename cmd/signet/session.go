@@ -16,7 +16,7 @@ func sessionCommand() *cobra.Command {
 
 func sessionListCommand() *cobra.Command {
 	var userName, client string
-	cmd := &cobra.Command{Use: "list", Short: "List the sessions that are alive", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "list", Short: "List the sessions that are alive, newest first", Args: cobra.NoArgs}
 	cmd.Flags().StringVar(&userName, "user", "", "those of this user alone")
 	cmd.Flags().StringVar(&client, "client", "", "those on this client alone")
 	out := addOutput(cmd)
@@ -33,7 +33,7 @@ func sessionListCommand() *cobra.Command {
 			all, err := everything(func(last *tokens.Session, limit int) ([]tokens.Session, error) {
 				f.Limit = limit
 				if last != nil {
-					f.After = last.ID
+					f.After = last.Key()
 				}
 				return a.tokens.Sessions(ctx, f)
 			})

@@ -32,7 +32,7 @@ func (s *Server) userID(ctx context.Context, name string) (id string, known bool
 
 // listSessions answers GET /admin/sessions.
 func (s *Server) listSessions(c *call) (reply, error) {
-	query, limit, after, err := c.page(isUUID, "user", "client")
+	query, limit, after, err := c.page(isSessionKey, "user", "client")
 	if err != nil {
 		return reply{}, err
 	}
@@ -47,7 +47,12 @@ func (s *Server) listSessions(c *call) (reply, error) {
 		}
 	}
 	found, err := s.tokens.Sessions(c.Request.Context(), f)
-	return pageOf(found, limit, func(n tokens.Session) string { return n.ID }), err
+	return pageOf(found, limit, tokens.Session.Key), err
+}
+
+func isSessionKey(text string) bool {
+	_, _, ok := tokens.ParseKey(text)
+	return ok
 }
 
 // endSession answers DELETE /admin/sessions/{id}.

@@ -1105,6 +1105,26 @@ func TestNoText(t *testing.T) {
 	})
 }
 
+// The sessions of many users are on several pages, the newest on the first.
+func TestSessionPages(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		w, _ := s.admin(t, "admin")
+		c, u := s.app(t, "shop"), s.user(t, "alice", false)
+		for i := range 60 {
+			s.session(t, c, u, fmt.Sprintf("browser-%d.", i))
+		}
+		first := w.get(t, "/sessions?client=shop").want(t, 200, "browser-59.", "browser-10.")
+		next := regexp.MustCompile(`href="/console([^"]*)" rel="next"`).FindStringSubmatch(first.text)
+		if next == nil || strings.Contains(first.text, "browser-9.") {
+			t.Fatalf("the first page: %s", first.text)
+		}
+		second := w.get(t, html.UnescapeString(next[1])).want(t, 200, "browser-9.", "browser-0.")
+		if strings.Contains(second.text, "browser-10.") || strings.Contains(second.text, `rel="next"`) {
+			t.Errorf("the second page: %s", second.text)
+		}
+	})
+}
+
 func TestUnknownMethod(t *testing.T) {
 	s := embedded(t)
 	req, err := http.NewRequest(http.MethodDelete, s.url+"/console/clients", nil)

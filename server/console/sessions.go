@@ -7,8 +7,6 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"signet/tokens"
 	"signet/users"
 )
@@ -31,9 +29,9 @@ func (s *Console) listSessions(v *visit) error {
 	if err != nil {
 		return err
 	}
-	after := ""
-	if last, err := uuid.Parse(v.Query("after")); err == nil {
-		after = last.String()
+	after := v.Query("after")
+	if _, _, ok := tokens.ParseKey(after); !ok {
+		after = ""
 	}
 	var rows []tokens.Session
 	if known { // nobody else has sessions
@@ -48,7 +46,7 @@ func (s *Console) listSessions(v *visit) error {
 		p.First = s.url("/sessions", "user", user, "client", client)
 	}
 	if more {
-		p.Next = s.url("/sessions", "user", user, "client", client, "after", rows[len(rows)-1].ID)
+		p.Next = s.url("/sessions", "user", user, "client", client, "after", rows[len(rows)-1].Key())
 	}
 	query := url.Values{}
 	for name, value := range map[string]string{"user": user, "client": client} {

@@ -232,6 +232,49 @@ func TestRotationsAreHOT(t *testing.T) {
 	}
 }
 
+// A page of sessions is read from an index that has them in order, however many there are.
+func TestSessionListReadsAPage(t *testing.T) {
+	t.Parallel()
+	url := storagetest.Postgres(t)
+	s := open(t, url, nil)
+	var list []tokens.NewSession
+	for range 3 {
+		list = append(list, addSessions(t, s, 1000)...)
+	}
+	conn := connect(t, url)
+	_, err := conn.Exec(t.Context(), `ANALYZE`)
+	check(t, err)
+	read := func() (rows int64) {
+		check(t, conn.QueryRow(t.Context(), `SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'sessions'`).Scan(&rows))
+		return rows
+	}
+	s.Close() // its connections report what they counted when they end
+	poll(t, "the work until now is counted", func() bool {
+		return query[int64](t, conn, `SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'sessions'`) == int64(len(list))
+	})
+	for name, f := range map[string]tokens.Filter{
+		"everything": {}, "user": {UserID: list[0].UserID}, "client": {ClientID: list[0].ClientID},
+		"both": {UserID: list[0].UserID, ClientID: list[0].ClientID},
+	} {
+		before := read()
+		s := open(t, url, nil)
+		f.Limit = 10
+		for range 3 {
+			page, err := s.Sessions(t.Context(), f)
+			check(t, err)
+			if len(page) != f.Limit {
+				t.Fatalf("%s: %d on a page", name, len(page))
+			}
+			f.After = page[len(page)-1].Key()
+		}
+		s.Close()
+		poll(t, name+" is counted", func() bool { return read() > before })
+		if rows := read() - before; rows > 300 {
+			t.Errorf("%s: three pages of 10 read %d rows", name, rows)
+		}
+	}
+}
+
 // The log is what a refresh costs the disk.
 func TestLogOfRotations(t *testing.T) {
 	t.Parallel()

@@ -241,15 +241,16 @@ func (s *Store) Sessions(ctx context.Context, f tokens.Filter) ([]tokens.Session
 	if f.ClientID != "" {
 		where += ` AND s.client_id = @client`
 	}
-	if f.After != "" {
-		where += ` AND s.id > @after`
+	createdAt, after, ok := tokens.ParseKey(f.After)
+	if ok {
+		where += ` AND (s.created_at, s.id) < (@created_at, @after)`
 	}
 	return many(ctx, s, readSession, `
 		SELECT s.id, s.client_id, s.user_id, u.username, s.scope, s.created_at, s.last_used_at,
 			min(s.expires_at, s.idle_expires_at), s.address, s.user_agent
 		FROM sessions s CROSS JOIN users u CROSS JOIN clients c
-		WHERE `+where+` ORDER BY s.id LIMIT @limit`,
-		args{"user": id(f.UserID), "client": f.ClientID, "after": id(f.After), "limit": f.Limit})
+		WHERE `+where+` ORDER BY s.created_at DESC, s.id DESC LIMIT @limit`,
+		args{"user": id(f.UserID), "client": f.ClientID, "created_at": createdAt.UnixMicro(), "after": id(after), "limit": f.Limit})
 }
 
 func readSession(row *sql.Rows) (n tokens.Session, err error) {

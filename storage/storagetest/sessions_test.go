@@ -460,7 +460,13 @@ func TestSessionList(t *testing.T) {
 		for i := range 20 {
 			sessions = append(sessions, w.addSession(t, cs[i%2], us[i/2%2]))
 		}
-		slices.SortFunc(sessions, func(a, b tokens.NewSession) int { return slices.Compare(a.ID[:], b.ID[:]) })
+		// Those that began at the same moment have an order all the same.
+		for i := range 8 {
+			w.Exec(t, `UPDATE sessions SET created_at = (SELECT created_at FROM sessions WHERE id = $1) WHERE id = $2`,
+				sessions[7].ID.String(), sessions[i].ID.String())
+		}
+		slices.SortFunc(sessions[:8], func(a, b tokens.NewSession) int { return slices.Compare(a.ID[:], b.ID[:]) })
+		slices.Reverse(sessions)
 		// Those that have ended are not listed, whichever way they did.
 		for name, end := range endings {
 			end(t, w, w.addSession(t, w.addClient(t, name), w.addUser(t, name)))
@@ -487,11 +493,12 @@ func TestSessionList(t *testing.T) {
 					}
 				}
 				f := c.filter
-				for f.Limit = 3; ; f.After = got[len(got)-1] {
+				for f.Limit = 3; len(got) <= len(want); {
 					page := ok[[]tokens.Session](t)(w.Sessions(t.Context(), f))
 					if len(page) == 0 {
 						break
 					}
+					f.After = page[len(page)-1].Key()
 					if len(page) > f.Limit {
 						t.Fatalf("%d on a page", len(page))
 					}
@@ -523,6 +530,31 @@ func TestSessionList(t *testing.T) {
 		if !got.ExpiresAt.Equal(st.End) {
 			t.Errorf("expires at %s, want the absolute end %s", got.ExpiresAt, st.End)
 		}
+	})
+}
+
+// Whoever reads page by page sees each session once that lives all the while, whichever begin and end meanwhile.
+func TestSessionListPaging(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		c, u := w.addClient(t, "one"), w.addUser(t, "Ann")
+		var want, got []string
+		for range 20 {
+			want = append([]string{w.addSession(t, c, u).ID.String()}, want...)
+		}
+		for f := (tokens.Filter{Limit: 3, UserID: u.ID}); len(got) <= len(want); {
+			page := ok[[]tokens.Session](t)(w.Sessions(t.Context(), f))
+			if len(page) == 0 {
+				break
+			}
+			for _, s := range page {
+				got = append(got, s.ID)
+			}
+			last := page[len(page)-1]
+			w.Exec(t, `DELETE FROM sessions WHERE id = $1`, last.ID)
+			w.addSession(t, c, u)
+			f.After = last.Key()
+		}
+		equal(t, "ids", got, want)
 	})
 }
 
