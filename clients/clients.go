@@ -319,6 +319,9 @@ func (c *Client) setDetailDefaults() {
 	}
 	if c.IDTokenAlg == "" {
 		c.IDTokenAlg = keys.RS256 // OpenID Connect Registration section 2
+		if c.Profile == FAPI2 {
+			c.IDTokenAlg = keys.ES256
+		}
 	}
 }
 

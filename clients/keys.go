@@ -131,7 +131,7 @@ func (c *Client) validateKeys() error {
 	return nil
 }
 
-// validateFAPI2 checks what FAPI 2.0 Security Profile section 5.3.2 asks of a client.
+// validateFAPI2 checks what FAPI 2.0 Security Profile sections 5.3.2 and 5.4 ask of a client.
 func (c *Client) validateFAPI2() error {
 	switch {
 	case c.AuthMethod != PrivateKeyJWT:
@@ -142,6 +142,8 @@ func (c *Client) validateFAPI2() error {
 		return invalid("grant_types", "password cannot be with the profile fapi2")
 	case c.AssertionAlg != "" && !slices.Contains(fapi2Algs, c.AssertionAlg):
 		return invalid("token_endpoint_auth_signing_alg", "%q cannot be with the profile fapi2; allowed: %s", c.AssertionAlg, join(fapi2Algs))
+	case !slices.Contains(fapi2Algs, AssertionAlg(c.IDTokenAlg)):
+		return invalid("id_token_signed_response_alg", "%q cannot be with the profile fapi2; allowed: %s", c.IDTokenAlg, join(fapi2Algs))
 	case len(c.BrowserOrigins) > 0:
 		return invalid("browser_origins", "cannot be with the profile fapi2: cookies are bound to no key")
 	}

@@ -18,7 +18,7 @@ func TestFAPI2(t *testing.T) {
 		r := start(t, b)
 		key, another, holder := newKey(t, jose.PS256), newKey(t, jose.ES256), newKey(t, jose.ES256)
 		client := func(id string, k keyPair) *clients.Client {
-			return r.shop(t, id, trusted, keyed(t, k), func(c *clients.Client) { c.Profile = clients.FAPI2 })
+			return r.shop(t, id, trusted, keyed(t, k), func(c *clients.Client) { c.Profile, c.IDTokenAlg = clients.FAPI2, "" })
 		}
 		c, other := client("bank", key), client("broker", another)
 		u, s := r.user(t, "alice"), r.surfer(t)
@@ -48,6 +48,9 @@ func TestFAPI2(t *testing.T) {
 			first := send("/token", c, key, redeeming(code(offline...)), prove(holder, "/token")).issued(t)
 			if first.text("token_type") != "DPoP" || payload(t, first.text("access_token"))["cnf"].(set)["jkt"] != holder.jkt(t) {
 				t.Errorf("got %s", first.body)
+			}
+			if head, _ := decode(t, first.text("id_token")); head["alg"] != "ES256" { // section 5.4: not RS256
+				t.Errorf("the ID token is signed with %v", head["alg"])
 			}
 			refresh := func() url.Values {
 				return form("grant_type", "refresh_token", "refresh_token", first.text("refresh_token"), "scope", "read")

@@ -29,6 +29,7 @@ import (
 	"github.com/google/uuid"
 
 	"signet/clients"
+	"signet/keys"
 )
 
 // keyPair is a key that a client holds.
@@ -427,6 +428,10 @@ func TestClientKeysAreChecked(t *testing.T) {
 			"fapi2 by RS256": {"token_endpoint_auth_signing_alg", func(c *clients.Client) {
 				fapi(c)
 				c.Grants, c.AssertionAlg = []clients.Grant{clients.ClientCredentials}, "RS256"
+			}},
+			"fapi2 and ID tokens by RS256": {"id_token_signed_response_alg", func(c *clients.Client) {
+				fapi(c)
+				c.Grants, c.IDTokenAlg = []clients.Grant{clients.ClientCredentials}, keys.RS256
 			}},
 		} {
 			c := clients.Client{ID: "x", Scope: clients.Scope{"read"}}

@@ -188,7 +188,7 @@ func TestRegistrationConformance(t *testing.T) {
 			r.speak(t, "PUT", path, token, `{"client_id": "`+id+`", "redirect_uris": [`+many[:len(many)-1]+`]}`).want(t, 400, "invalid_redirect_uri")
 			// What an admin has decided stays so, whatever the client says or leaves out.
 			ours := known(t, r, id)
-			ours.AuthMethod, ours.JWKS, ours.Profile, ours.Version = clients.PrivateKeyJWT, jwks(t, newKey(t, jose.ES256)), clients.FAPI2, 0
+			ours.AuthMethod, ours.JWKS, ours.Profile, ours.IDTokenAlg, ours.Version = clients.PrivateKeyJWT, jwks(t, newKey(t, jose.ES256)), clients.FAPI2, "", 0
 			_, err := r.clients.Update(t.Context(), *ours, origin)
 			check(t, err)
 			put(token, `, "profile": ""`).want(t, 400, "invalid_client_metadata") // by a secret

@@ -55,7 +55,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&f.skipConsent, "skip-consent", false, "a first-party app: users are not asked whether it may")
 	fl.StringVar(&f.maxAge, "default-max-age", "", "the `time` after which a login has to be renewed, such as 12h; \"\" for never")
 	fl.BoolVar(&f.requireAuthTime, "require-auth-time", false, "ID tokens always say when the user logged in")
-	fl.StringVar(&f.idTokenAlg, "id-token-signed-response-alg", "", "the `algorithm` of ID tokens: RS256, ES256, PS256 or EdDSA (default RS256)")
+	fl.StringVar(&f.idTokenAlg, "id-token-signed-response-alg", "", "the `algorithm` of ID tokens: RS256, ES256, PS256 or EdDSA (default RS256; with the profile fapi2 ES256)")
 	fl.StringVar(&f.backchannelURI, "backchannel-logout-uri", "", "the `URI` at which the app is told that a user has logged out")
 	fl.BoolVar(&f.backchannelSession, "backchannel-logout-session-required", false, "it has to be told of which session")
 	fl.StringArrayVar(&f.origins, "browser-origin", nil, "the `origin` of a first-party web app that keeps its tokens in cookies, such as\nhttps://app.example.com; repeatable")

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -53,7 +54,7 @@ var clientKinds = []clientKind{
 	},
 	{
 		"fapi", "High-security app (FAPI 2.0)", "Runs on a server, and proves itself by a key of its own, as banks and health services ask of each other. What it gets is good for that server alone.",
-		clients.Client{AuthMethod: clients.PrivateKeyJWT, Grants: codeGrants, Scope: loginScope, Profile: clients.FAPI2},
+		clients.Client{AuthMethod: clients.PrivateKeyJWT, Grants: codeGrants, Scope: loginScope, Profile: clients.FAPI2, IDTokenAlg: keys.ES256},
 	},
 	{
 		"form", "App with its own login form", "A first-party app that asks for name and password itself. Take one of the others where you can.",
@@ -127,7 +128,7 @@ func (s *Console) newClient(v *visit) error {
 	}
 	kind := kindNamed(v.Query("kind"))
 	f := formOf(&kind.defaults)
-	f.New, f.Kind, f.Spare, f.IDTokenAlg = true, kind, uuid.NewString(), string(keys.RS256)
+	f.New, f.Kind, f.Spare, f.IDTokenAlg = true, kind, uuid.NewString(), string(cmp.Or(kind.defaults.IDTokenAlg, keys.RS256))
 	return s.showNewClient(v, http.StatusOK, f)
 }
 

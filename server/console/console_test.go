@@ -431,16 +431,16 @@ func TestClients(t *testing.T) {
 			for _, m := range checked.FindAllStringSubmatch(form, -1) {
 				got = append(got, m[1])
 			}
-			method := "client_secret_basic"
+			method, signature := "client_secret_basic", "RS256"
 			if kind == "spa" || kind == "native" {
 				method = "none"
 			}
 			if kind == "fapi" {
-				method = "private_key_jwt"
+				method, signature = "private_key_jwt", "ES256"
 			}
 			logsIn := strings.Contains(want, "authorization_code")
 			if strings.Contains(form, `id="redirect_uris"`) != logsIn || strings.Contains(form, `value="openid profile email offline_access"`) != logsIn ||
-				strings.Contains(form, `value="native" selected`) != (kind == "native") || strings.Contains(form, `value="RS256" selected`) != logsIn {
+				strings.Contains(form, `value="native" selected`) != (kind == "native") || strings.Contains(form, `value="`+signature+`" selected`) != logsIn {
 				t.Errorf("the form of %s is not for it: %s", kind, form)
 			}
 			if fmt.Sprint(got) != want || !strings.Contains(form, `value="`+method+`" selected`) {
