@@ -67,3 +67,34 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		}
 	})
 }
+
+// A page that refuses a request shows its id. Who is told that finds in the log what was wrong, without having to ask for every question.
+func TestRefusalsWithAPageAreLogged(t *testing.T) {
+	onBackends(t, func(t *testing.T, b *backend) {
+		var log journal
+		r := start(t, b, func(s *settings) { s.log = slog.New(slog.NewJSONHandler(&log, nil)) })
+		s := r.surfer(t)
+		c := r.shop(t, "shop")
+		s.authorize(ask(c)) // a question
+		if strings.Contains(log.String(), `"path":"/authorize"`) {
+			t.Error("a request that was not refused is logged")
+		}
+		p := s.authorize(ask(c, "redirect_uri", callback+"/?user=alice"))
+		line := ""
+		for l := range strings.Lines(log.String()) {
+			if strings.Contains(l, `"path":"/authorize"`) {
+				line = l
+			}
+		}
+		for _, member := range []string{
+			`"status":400`, `"request_id":"` + p.header.Get("X-Request-Id") + `"`, `"client_id":"shop"`, "is not registered", callback + `/\"`,
+		} {
+			if !strings.Contains(line, member) {
+				t.Errorf("the log does not tell %s: %s", member, line)
+			}
+		}
+		if strings.Contains(line, "alice") {
+			t.Errorf("the log holds what was asked for: %s", line)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -62,8 +63,6 @@ func (s *Server) authorize(c *gin.Context) {
 		s.refuseUnseen(c, client, target, form, errNotPushed)
 		return
 	}
-	info := request.From(ctx)
-	info.ClientID = client.ID
 	req, err := s.readRequest(ctx, form, client, target)
 	if err != nil {
 		s.refuseUnseen(c, client, target, form, err)
@@ -160,13 +159,15 @@ func (s *Server) target(ctx context.Context, form url.Values) (*clients.Client, 
 	if err != nil {
 		return nil, target{}, err
 	}
+	request.From(ctx).ClientID = client.ID
 	asked := value(form, "redirect_uri")
 	uri, ok := client.Redirect(asked)
 	switch {
 	case asked == "" && !ok:
 		return nil, target{}, invalidRequest("the parameter redirect_uri is missing, and the client has not just one registered")
 	case !ok || len(asked) > maxParameter["redirect_uri"]:
-		return nil, target{}, invalidRequest("the redirect_uri is not registered for this client; it has to be the same, byte for byte")
+		came, _, _ := strings.Cut(asked, "?") // what is behind it may be a user's
+		return nil, target{}, fmt.Errorf("%w: %.200q", invalidRequest("the redirect_uri is not registered for this client; it has to be the same, byte for byte"), came)
 	case asked == "" && slices.Contains(strings.Fields(value(form, "scope")), clients.ScopeOpenID):
 		return nil, target{}, invalidRequest("the parameter redirect_uri is missing, which a request with the scope openid needs")
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"signet/server/request"
 )
 
 // Client is what users are shown of a client. The URIs may be empty.
@@ -138,6 +140,7 @@ type Error struct {
 // Error writes the page.
 func (p *Pages) Error(c *gin.Context, status int, locales []string, v Error) {
 	v.RequestID = c.Writer.Header().Get("X-Request-Id")
+	request.From(c.Request.Context()).Shown = v.Code != ""
 	p.render(c, status, locales, "error", "error."+string(v.Kind)+".title", v)
 }
 

@@ -26,6 +26,7 @@ type Info struct {
 	GrantType string
 	Outcome   string
 	Err       error // why the request failed; for the log alone
+	Shown     bool  // the answer is a page that shows the request's id: who reads it out is to be helped by the log
 }
 
 type key struct{}
@@ -91,6 +92,8 @@ func (i *Info) log(c *gin.Context, log *slog.Logger, took time.Duration) {
 	case c.FullPath() == "/readyz": // asked every few seconds; who waits for what is said once, at the start
 	case c.Writer.Status() >= http.StatusInternalServerError:
 		level = slog.LevelError
+	case i.Shown:
+		level = slog.LevelInfo
 	case c.Request.Method == http.MethodGet, c.Request.Method == http.MethodHead, c.FullPath() == "/introspect", c.FullPath() == "":
 	default:
 		level = slog.LevelInfo
