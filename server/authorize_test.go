@@ -184,7 +184,9 @@ func TestAuthorizationCodeConformance(t *testing.T) {
 			first := r.redeem(t, c, code).issued(t)
 			rotated := r.refresh(t, c, first.text("refresh_token")).issued(t)
 			b.Age(t, 30*time.Second)
-			other.redeem(t, c, code).want(t, http.StatusBadRequest, "invalid_grant")
+			if a := other.redeem(t, c, code).want(t, http.StatusBadRequest, "invalid_grant"); !strings.Contains(a.text("error_description"), "was used before") {
+				t.Errorf("got %s", a.body)
+			}
 			for _, token := range []string{first.text("access_token"), rotated.text("access_token"), rotated.text("refresh_token")} {
 				r.dead(t, "after the code came again", c, token)
 			}
@@ -215,7 +217,9 @@ func TestAuthorizationCodeConformance(t *testing.T) {
 			code := s.grant(ask(c), u).code(t)
 			for range 10 { // nor is it counted against the code
 				r.redeem(t, another, code).want(t, http.StatusBadRequest, "invalid_grant")
-				r.redeem(t, open, code).want(t, http.StatusBadRequest, "invalid_grant")
+				if a := r.redeem(t, open, code).want(t, http.StatusBadRequest, "invalid_grant"); !strings.Contains(a.text("error_description"), "issued to another client") {
+					t.Errorf("got %s", a.body)
+				}
 			}
 			first := r.redeem(t, c, code).issued(t)
 			r.redeem(t, another, code).want(t, http.StatusBadRequest, "invalid_grant")
@@ -229,7 +233,9 @@ func TestAuthorizationCodeConformance(t *testing.T) {
 			c, u, s := r.shop(t, "shop", trusted), r.user(t, "alice"), r.surfer(t)
 			code := s.grant(ask(c), u).code(t)
 			for _, uri := range []string{"", callback + "/", strings.Repeat("x", 3000), "\x00"} {
-				r.redeem(t, c, code, "redirect_uri", uri).want(t, http.StatusBadRequest, "invalid_grant")
+				if a := r.redeem(t, c, code, "redirect_uri", uri).want(t, http.StatusBadRequest, "invalid_grant"); !strings.Contains(a.text("error_description"), "the redirect_uri") {
+					t.Errorf("got %s", a.body)
+				}
 			}
 			r.redeem(t, c, code).issued(t)
 			for _, uri := range []string{"", callback} {

@@ -46,8 +46,12 @@ const (
 	CodeReused                   // redeemed before: its session was revoked
 )
 
-// ErrInvalidCode is ErrInvalidGrant for an authorization code.
-var ErrInvalidCode = fmt.Errorf("the code, its redirect URI or its verifier is not good: %w", ErrInvalidGrant)
+// ErrInvalidCode is ErrInvalidGrant for an authorization code; ErrUnfittingCode and ErrReusedCode say more of it, to whoever has the code.
+var (
+	ErrInvalidCode   = fmt.Errorf("the code is not good: %w", ErrInvalidGrant)
+	ErrUnfittingCode = fmt.Errorf("its redirect URI, verifier or key is another: %w", ErrInvalidCode)
+	ErrReusedCode    = fmt.Errorf("it was redeemed before, and its session is revoked: %w", ErrInvalidCode)
+)
 
 // RedeemCode exchanges an authorization code for the first tokens of the session that it names (RFC 6749 section 4.1.3, RFC 7636
 // section 4.6). The redirect URI and the verifier are empty where the client sends none. Scope and audience, where not nil, narrow
@@ -163,7 +167,10 @@ func (s *Service) refuseCode(ctx context.Context, r Redemption, o audit.Origin) 
 	case CodeReused:
 		e.UserID = userID
 		e.Log(ctx, s.log)
-	case CodeUnknown, CodeUnfitting:
+		return ErrReusedCode
+	case CodeUnfitting:
+		return ErrUnfittingCode
+	case CodeUnknown:
 	}
 	return ErrInvalidCode
 }

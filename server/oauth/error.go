@@ -69,8 +69,12 @@ func explain(err error) *Error {
 			Status: http.StatusTooManyRequests, Code: "temporarily_unavailable",
 			Description: "too many failed logins; try again later", RetryAfter: throttled.RetryAfter,
 		}
+	case errors.Is(err, tokens.ErrUnfittingCode):
+		return badRequest("invalid_grant", "the redirect_uri, the code_verifier or the DPoP key is not the one that the code was asked for with")
+	case errors.Is(err, tokens.ErrReusedCode):
+		return badRequest("invalid_grant", "the code was used before, and the session that it began has been ended: a code is good once")
 	case errors.Is(err, tokens.ErrInvalidCode):
-		return badRequest("invalid_grant", "the code is unknown, expired or used, or was issued to another client, or with another redirect_uri, code_challenge or DPoP key")
+		return badRequest("invalid_grant", "the code is unknown, expired or used, or was issued to another client, or its user is logged in no more")
 	case errors.Is(err, tokens.ErrInvalidGrant):
 		return badRequest("invalid_grant", "the refresh token is unknown, expired, used or revoked, or belongs to another client")
 	case errors.Is(err, tokens.ErrInvalidScope):
