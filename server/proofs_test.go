@@ -668,6 +668,9 @@ func TestBoundTokens(t *testing.T) {
 				if a.status != http.StatusUnauthorized || !strings.Contains(challenges, `algs="ES256 PS256 EdDSA"`) || !strings.Contains(challenges, "DPoP ") {
 					t.Errorf("%s, %s: %d %s, %q", path, name, a.status, a.body, challenges)
 				}
+				if strings.HasPrefix(name, "as Bearer") && !strings.Contains(a.text("error_description"), "DPoP") {
+					t.Errorf("%s, %s: %s does not tell why", path, name, a.body)
+				}
 			}
 		}
 		unbound := r.login(t, c, u).AccessToken

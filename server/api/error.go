@@ -18,7 +18,7 @@ import (
 func denied(err error, scope string) error {
 	switch {
 	case errors.Is(err, tokens.ErrInvalidToken):
-		description := "the access token is unknown, expired or revoked, or its audience is not this server"
+		description := "the access token is unknown, expired or revoked, its audience is not this server, or it is bound to a key (DPoP) that the request does not prove"
 		return &oauth.Error{
 			Status: http.StatusUnauthorized, Code: "invalid_token", Description: description,
 			Challenge: `Bearer error="invalid_token", error_description="` + description + `"`, OrByProof: true,

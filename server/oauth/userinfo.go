@@ -30,7 +30,7 @@ func (s *Server) userinfo(c *gin.Context) {
 	case errors.Is(err, tokens.ErrInvalidToken):
 		err = &Error{
 			Status: http.StatusUnauthorized, Code: "invalid_token", Challenge: `Bearer realm="signet", error="invalid_token"`, OrByProof: true,
-			Description: "the access token is unknown, expired or revoked",
+			Description: "the access token is unknown, expired or revoked, or it is bound to a key (DPoP) that the request does not prove",
 		}
 	case errors.Is(err, tokens.ErrInsufficientScope):
 		err = &Error{
