@@ -1115,6 +1115,15 @@ func TestAnswersAndPages(t *testing.T) {
 }
 
 // Login by browser is throttled like any other.
+// A phone puts a space behind a name that it completes.
+func TestSpacesAroundAUsernameDoNotMatter(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		c, u, s := r.shop(t, "shop", trusted), r.user(t, "alice"), r.surfer(t)
+		u.Username = " Alice\t "
+		s.enter(s.authorize(ask(c)), u).code(t)
+	})
+}
+
 func TestBrowserLoginIsThrottled(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {
 		c, u, s := r.shop(t, "shop"), r.user(t, "alice"), r.surfer(t)

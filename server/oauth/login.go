@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -61,6 +62,7 @@ func (s *Server) logIn(c *gin.Context) {
 		s.refuse(c, r, errAccessDenied)
 		return
 	}
+	form.Set("username", strings.TrimSpace(form.Get("username"))) // phones put a space behind a word that they complete
 	again := s.loginPage(c, client, p)
 	again.Username, again.Stay = form.Get("username"), form.Get("stay") == "1"
 	if p.Expired {

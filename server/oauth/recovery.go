@@ -181,7 +181,7 @@ func (s *Server) join(c *gin.Context) {
 	}
 	ctx := c.Request.Context()
 	info := request.From(ctx)
-	v := pages.ByLink{Link: form.Get("link"), Username: form.Get("username")}
+	v := pages.ByLink{Link: form.Get("link"), Username: strings.TrimSpace(form.Get("username"))}
 	u, err := s.users.Join(ctx, v.Link, v.Username, form.Get("password"), info.Origin)
 	info.Err = err
 	for _, problem := range []struct {
