@@ -63,8 +63,9 @@ func Points(rows []Row) []Point {
 type Store interface {
 	// AddActivity adds the counts to those of the current bucket, with one statement.
 	AddActivity(ctx context.Context, counts map[Kind]int64) error
-	// SampleSessions keeps the number of live sessions as the current bucket's, unless somebody has done so.
-	SampleSessions(ctx context.Context) error
+	// SampleSessions keeps the number of live sessions as the current bucket's, unless somebody has found some in it. It tells
+	// whether there are any.
+	SampleSessions(ctx context.Context) (some bool, err error)
 	// Activity returns what happened in the last while, in steps of a multiple of Bucket, oldest first. Steps in which nothing
 	// happened are left out.
 	Activity(ctx context.Context, last, step time.Duration) ([]Point, error)
@@ -77,6 +78,8 @@ type Counter struct {
 	store  Store
 	log    *slog.Logger
 	counts [len(counted)]atomic.Int64
+
+	sampled time.Time // the bucket that is done with
 }
 
 // NewCounter returns a counter for the store.
@@ -97,21 +100,16 @@ func (c *Counter) Add(k Kind) {
 const (
 	flushInterval = 10 * time.Second
 	flushTimeout  = 5 * time.Second
+	// slowCount is how long a count of no live sessions may take to be made again in the same bucket.
+	slowCount = 100 * time.Millisecond
 )
 
 // Follow writes what was counted every few seconds until ctx ends, and then a last time.
 func (c *Counter) Follow(ctx context.Context) {
 	tick := time.NewTicker(flushInterval)
 	defer tick.Stop()
-	var sampled time.Time
 	for {
-		if bucket := time.Now().Truncate(Bucket); !bucket.Equal(sampled) {
-			// Once for each bucket, whether it succeeds or not: counting is not free where there are many sessions.
-			sampled = bucket
-			if err := c.store.SampleSessions(ctx); err != nil && ctx.Err() == nil {
-				c.log.DebugContext(ctx, "cannot count the live sessions", "error", err)
-			}
-		}
+		c.Sample(ctx)
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
@@ -121,6 +119,23 @@ func (c *Counter) Follow(ctx context.Context) {
 		case <-tick.C:
 			c.Flush(ctx)
 		}
+	}
+}
+
+// Sample counts the live sessions once for each bucket, whether it succeeds or not: that is not free where there are many. Only where
+// there are none it looks again, so that the first one, such as that of whoever has just installed Signet, is soon seen.
+func (c *Counter) Sample(ctx context.Context) {
+	began := time.Now()
+	bucket := began.Truncate(Bucket)
+	if bucket.Equal(c.sampled) {
+		return
+	}
+	some, err := c.store.SampleSessions(ctx)
+	if some || err != nil || time.Since(began) > slowCount {
+		c.sampled = bucket
+	}
+	if err != nil && ctx.Err() == nil {
+		c.log.DebugContext(ctx, "cannot count the live sessions", "error", err)
 	}
 }
 

@@ -71,7 +71,8 @@ func (s *Console) overview(v *visit) error {
 	}
 	counted := false // by anybody, in the last few minutes
 	for _, p := range latest {
-		if n, there := p.Counts[activity.LiveSessions]; there {
+		// None is out of date: there is that of whoever looks.
+		if n := p.Counts[activity.LiveSessions]; n > 0 {
 			columns[0].Number, counted = n, true
 		}
 	}

@@ -37,14 +37,15 @@ func (s *Store) AddActivity(ctx context.Context, counts map[activity.Kind]int64)
 	return err
 }
 
-// SampleSessions implements activity.Store. Nothing is counted where somebody has counted before.
-func (s *Store) SampleSessions(ctx context.Context) error {
-	_, err := s.exec(ctx, `
+// SampleSessions implements activity.Store. Nothing is counted where somebody has found some before.
+func (s *Store) SampleSessions(ctx context.Context) (some bool, err error) {
+	some, found, err := one(ctx, s, pgx.RowTo[bool], `
 		INSERT INTO activity (bucket, kind, count)
 		SELECT `+currentBucket+`, @kind::text, (SELECT count(*) FROM sessions s, users u, clients c WHERE `+usable+`)
-		WHERE NOT EXISTS (SELECT FROM activity WHERE bucket = `+currentBucket+` AND kind = @kind::text)
-		ON CONFLICT (bucket, kind) DO NOTHING`, pgx.NamedArgs{"bucket": bucketSeconds(), "kind": string(activity.LiveSessions)})
-	return err
+		WHERE NOT EXISTS (SELECT FROM activity WHERE bucket = `+currentBucket+` AND kind = @kind::text AND count > 0)
+		ON CONFLICT (bucket, kind) DO UPDATE SET count = greatest(activity.count, excluded.count)
+		RETURNING count > 0`, pgx.NamedArgs{"bucket": bucketSeconds(), "kind": string(activity.LiveSessions)})
+	return some || !found, err
 }
 
 // Activity implements activity.Store.

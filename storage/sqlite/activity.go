@@ -28,21 +28,22 @@ func (s *Store) AddActivity(ctx context.Context, counts map[activity.Kind]int64)
 }
 
 // SampleSessions implements activity.Store. It counts before it takes the write lock, and not at all where somebody has
-// counted before.
-func (s *Store) SampleSessions(ctx context.Context) error {
+// found some before.
+func (s *Store) SampleSessions(ctx context.Context) (some bool, err error) {
 	a := func() args { return args{"bucket": bucketSeconds(), "kind": string(activity.LiveSessions)} }
-	sampled, _, err := first(many(ctx, s, readInt, `SELECT count(*) FROM activity WHERE bucket = `+currentBucket+` AND kind = @kind`, a()))
+	sampled, _, err := first(many(ctx, s, readInt, `SELECT count(*) FROM activity WHERE bucket = `+currentBucket+` AND kind = @kind AND count > 0`, a()))
 	if err != nil || sampled > 0 {
-		return err
+		return sampled > 0, err
 	}
 	live, _, err := first(many(ctx, s, readInt, `SELECT count(*) FROM sessions s CROSS JOIN users u CROSS JOIN clients c WHERE `+usable, args{}))
 	if err != nil {
-		return err
+		return false, err
 	}
 	sample := a()
 	sample["count"] = live
-	_, err = s.exec(ctx, `INSERT INTO activity (bucket, kind, count) VALUES (`+currentBucket+`, @kind, @count) ON CONFLICT DO NOTHING`, sample)
-	return err
+	_, err = s.exec(ctx, `INSERT INTO activity (bucket, kind, count) VALUES (`+currentBucket+`, @kind, @count)
+		ON CONFLICT (bucket, kind) DO UPDATE SET count = max(count, excluded.count)`, sample)
+	return live > 0, err
 }
 
 // Activity implements activity.Store.
