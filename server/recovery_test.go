@@ -410,13 +410,13 @@ func TestInvitation(t *testing.T) {
 		s := byHand.surfer(t)
 		page := s.open(http.MethodGet, link, "")
 		for _, c := range []struct{ name, password, says string }{
-			{"ann", "a good password", "already"}, {" x", "a good password", "cannot be a username"}, {"bob", "short", "at least 8"},
+			{"ann", "a good password", "already"}, {"  ", "a good password", "cannot be a username"}, {"bob", "short", "at least 8"},
 		} {
 			if v := s.submit(page, "username", c.name, "password", c.password); v.status != 400 || !strings.Contains(v.body, c.says) {
 				t.Errorf("%+v: %d %s", c, v.status, v.body)
 			}
 		}
-		if v := s.submit(page, "username", "bob", "password", "a good password"); v.status != 200 || v.heading != "Your account is ready" || len(s.cookies) != 0 {
+		if v := s.submit(page, "username", "bob ", "password", "a good password"); v.status != 200 || v.heading != "Your account is ready" || len(s.cookies) != 0 {
 			t.Fatalf("%d %s", v.status, v.body)
 		}
 		if v := s.submit(page, "username", "eve", "password", "a good password"); v.status != http.StatusGone {
