@@ -27,9 +27,9 @@ type auditFlags struct {
 }
 
 func (f *auditFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.eventType, "type", "", "events of this type alone, such as refresh_token.reused")
-	cmd.Flags().StringVar(&f.user, "user", "", "events of this user alone, by name or id")
-	cmd.Flags().StringVar(&f.client, "client", "", "events of this client alone")
+	cmd.Flags().StringVar(&f.eventType, "type", "", "events of this `type` alone, such as refresh_token.reused")
+	cmd.Flags().StringVar(&f.user, "user", "", "events of this user alone, by `name` or id")
+	cmd.Flags().StringVar(&f.client, "client", "", "events of this client alone, by `id`")
 }
 
 // filter turns the flags into a filter. A user who is gone may still be named by id.

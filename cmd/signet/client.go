@@ -306,8 +306,10 @@ func clientCreateCommand() *cobra.Command {
 		Example: `  signet client create --name "Web shop" --redirect-uri https://shop.example.com/callback
   signet client create --name "Web shop in the browser" --public --redirect-uri https://shop.example.com/
   signet client create --name "Shop for phones" --public --application-type native --redirect-uri com.example.shop:/callback
-  signet client create --name "Orders API" --resource-server --audience https://api.example.com
-  signet client create --name "Nightly job" --grant client_credentials --scope reports:write`,
+  signet client create --name "Orders API" --resource-server --audience https://api.example.com --grant ""
+  signet client create --name "Nightly job" --grant client_credentials --scope reports:write
+  signet client create --name "Bank app" --redirect-uri https://bank.example.com/callback --profile fapi2 \
+      --token-endpoint-auth-method private_key_jwt --jwks keys.json`,
 	}
 	cmd.Flags().StringVar(&id, "id", "", "the client `id` (default a random one)")
 	f.add(cmd)

@@ -28,7 +28,7 @@ func execute() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	err := newRoot().ExecuteContext(ctx)
+	cmd, err := newRoot().ExecuteContextC(ctx)
 	var failed failure
 	switch {
 	case err == nil:
@@ -37,7 +37,7 @@ func execute() int {
 		fmt.Fprintln(os.Stderr, "signet: "+oneLine(err))
 		return exitFailed
 	default: // everything that is not a command's own failure is about how it was called
-		fmt.Fprintln(os.Stderr, "signet: "+oneLine(err)+"; see signet --help")
+		fmt.Fprintln(os.Stderr, "signet: "+oneLine(err)+"; see "+cmd.CommandPath()+" --help")
 		return exitUsage
 	}
 }

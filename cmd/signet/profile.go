@@ -20,14 +20,14 @@ type profileFlags struct {
 
 // profileTexts are the members that are texts, by their flags.
 var profileTexts = []struct{ flag, member, help string }{
-	{"name", "name", "the full name"},
-	{"given-name", "given_name", "the given name"},
-	{"family-name", "family_name", "the family name"},
-	{"picture", "picture", "an https URL of a picture"},
-	{"locale", "locale", "the language, such as de or pt-BR"},
-	{"zoneinfo", "zoneinfo", "the time zone, such as Europe/Berlin"},
-	{"email", "email", "the e-mail address"},
-	{"phone-number", "phone_number", "the phone number, such as +15551234567"},
+	{"name", "name", "the full `name`"},
+	{"given-name", "given_name", "the given `name`"},
+	{"family-name", "family_name", "the family `name`"},
+	{"picture", "picture", "an https `URL` of a picture"},
+	{"locale", "locale", "the `language`, such as de or pt-BR"},
+	{"zoneinfo", "zoneinfo", "the time `zone`, such as Europe/Berlin"},
+	{"email", "email", "the e-mail `address`"},
+	{"phone-number", "phone_number", "the phone `number`, such as +15551234567"},
 }
 
 // addProfile adds the flags to a command.
@@ -38,8 +38,8 @@ func addProfile(cmd *cobra.Command) *profileFlags {
 	}
 	cmd.Flags().Bool("email-verified", false, "the address was proved to be the user's")
 	cmd.Flags().Bool("phone-number-verified", false, "the phone number was proved to be the user's")
-	cmd.Flags().StringArrayVar(&p.groups, "group", nil, `a group that the user is in, again for each; all are replaced, and "" removes them`)
-	cmd.Flags().StringArrayVar(&p.claims, "claim", nil, "a claim of the user's own, NAME=JSON, again for each; NAME=null removes it")
+	cmd.Flags().StringArrayVar(&p.groups, "group", nil, "a `group` that the user is in, again for each; all are replaced, and \"\" removes them")
+	cmd.Flags().StringArrayVar(&p.claims, "claim", nil, "a claim of the user's own, `NAME=JSON`, again for each; NAME=null removes it")
 	return p
 }
 

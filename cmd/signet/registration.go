@@ -19,7 +19,7 @@ func clientRegistrationTokenCommand() *cobra.Command {
 is token.`,
 	}
 	cmd.Flags().Var(&ttl, "ttl", "how long it is good")
-	cmd.Flags().IntVar(&uses, "uses", uses, "how many clients may register with it, 1 to 10000")
+	cmd.Flags().IntVar(&uses, "uses", uses, "the `number` of clients that may register with it, 1 to 10000")
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {

@@ -17,8 +17,8 @@ func sessionCommand() *cobra.Command {
 func sessionListCommand() *cobra.Command {
 	var userName, client string
 	cmd := &cobra.Command{Use: "list", Short: "List the sessions that are alive, newest first", Args: cobra.NoArgs}
-	cmd.Flags().StringVar(&userName, "user", "", "those of this user alone")
-	cmd.Flags().StringVar(&client, "client", "", "those on this client alone")
+	cmd.Flags().StringVar(&userName, "user", "", "those of this user alone, by `name` or id")
+	cmd.Flags().StringVar(&client, "client", "", "those on this client alone, by `id`")
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
