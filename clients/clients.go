@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -158,15 +159,24 @@ func (c *Client) proves(secret string) bool {
 	return current|previous == 1
 }
 
-// Recheck returns ErrUnauthenticated if the client is not the one any more that was authenticated: it was disabled, or deleted,
-// though perhaps another one has its id by now. The next request sees it as it is.
-func (s *Service) Recheck(ctx context.Context, c *Client) error {
+// Recheck returns the client that was authenticated as it is now, perhaps of another epoch, as one that was disabled and enabled again
+// meanwhile. It returns ErrUnauthenticated if it is disabled, or deleted, though perhaps another one has its id by now. The next
+// request sees it as it is.
+func (s *Service) Recheck(ctx context.Context, c *Client) (*Client, error) {
 	stored, err := s.store.Client(ctx, c.ID)
-	if errors.Is(err, ErrNotFound) || err == nil && (stored.Epoch != c.Epoch || stored.Disabled) {
-		s.cache.Remove(c.ID)
-		return ErrUnauthenticated
+	if err == nil && stored.Epoch == c.Epoch && !stored.Disabled {
+		return &stored, nil
 	}
-	return err
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	s.cache.Remove(c.ID)
+	before := *c
+	before.Epoch, before.Version = stored.Epoch, stored.Version
+	if err != nil || !reflect.DeepEqual(before, stored) { // what it was authenticated by may be another's
+		return nil, ErrUnauthenticated
+	}
+	return &stored, nil
 }
 
 // Known returns the client as Authenticate may see it, without a proof that it is the one that calls. It returns
@@ -255,9 +265,9 @@ func (s *Service) read(ctx context.Context, id string) (*Client, error) {
 		readAt := time.Now()
 		// The read serves every request that waits for it, so it must not end with the first one's.
 		c, err := s.store.Client(context.WithoutCancel(ctx), id)
-		if err != nil {
+		if err != nil || c.Disabled { // neither is remembered: it may be good any moment
 			s.cache.Remove(id)
-			return nil, err
+			return &c, err
 		}
 		s.cache.Add(id, cached{client: &c, readAt: readAt})
 		return &c, nil

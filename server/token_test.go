@@ -278,3 +278,32 @@ func TestClientDeletedAMomentAgo(t *testing.T) {
 		here.passwordGrant(t, old, "alice", password).want(t, http.StatusUnauthorized, "invalid_client")
 	})
 }
+
+// A client that was disabled elsewhere is good as soon as it is enabled again, whatever is remembered of it.
+func TestClientEnabledAgain(t *testing.T) {
+	onBackends(t, func(t *testing.T, b *backend) {
+		here, there := start(t, b), start(t, b)
+		here.user(t, "alice")
+		app := here.app(t, "app")
+		disable := func(disabled bool) {
+			t.Helper()
+			_, err := there.clients.SetDisabled(t.Context(), "app", disabled, origin)
+			check(t, err)
+		}
+		before := here.passwordGrant(t, app, "alice", password).issued(t) // here remembers the client for a second
+		disable(true)
+		disable(false)
+		after := here.passwordGrant(t, app, "alice", password).issued(t)
+		for name, active := range map[string]bool{before.text("access_token"): false, after.text("access_token"): true} {
+			if got := here.introspect(t, app, name); got.json["active"] != active {
+				t.Errorf("got %s, want active %t", got.body, active)
+			}
+		}
+
+		disable(true)
+		time.Sleep(clients.Staleness)
+		here.passwordGrant(t, app, "alice", password).want(t, http.StatusUnauthorized, "invalid_client")
+		disable(false)
+		here.passwordGrant(t, app, "alice", password).issued(t)
+	})
+}

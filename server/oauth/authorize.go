@@ -460,7 +460,7 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 			return
 		}
 		// The login has ended, or the client has changed: the next look tells which.
-		if err := s.clients.Recheck(ctx, client); err != nil && !errors.Is(err, clients.ErrUnauthenticated) {
+		if _, err := s.clients.Recheck(ctx, client); err != nil && !errors.Is(err, clients.ErrUnauthenticated) {
 			s.fail(c, r, err)
 			return
 		}

@@ -245,9 +245,15 @@ func (s *Server) startSession(ctx context.Context, call *tokenCall) (tokens.Issu
 	origin.Actor = call.user.ID
 	issued, err := s.tokens.StartSessionProven(ctx, call.client, call.user, call.scope, call.audience, call.key, origin)
 	if errors.Is(err, tokens.ErrInvalidGrant) { // client or user changed since they were authenticated
-		if err = s.clients.Recheck(ctx, call.client); err == nil {
-			err = users.ErrBadCredentials
+		now, err := s.clients.Recheck(ctx, call.client)
+		switch {
+		case err != nil:
+			return tokens.Issued{}, err
+		case now.Epoch == call.client.Epoch:
+			return tokens.Issued{}, users.ErrBadCredentials
 		}
+		call.client = now
+		return s.startSession(ctx, call)
 	}
 	return issued, err
 }
