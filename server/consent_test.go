@@ -58,8 +58,8 @@ func TestWhoeverMayBePosedAsIsAskedForEachTime(t *testing.T) {
 	asked := func(t *testing.T, s *surfer, c *clients.Client) {
 		t.Helper()
 		q := ask(c, "redirect_uri", "http://127.0.0.1:4711/cb")
-		if v := s.authorize(q); v.status != 200 || !strings.HasSuffix(v.action, "/consent") {
-			t.Errorf("%d, Location %v", v.status, v.location)
+		if v := s.authorize(q); v.status != 200 || !strings.HasSuffix(v.action, "/consent") || !strings.Contains(v.body, "an app on this device") {
+			t.Errorf("%d, Location %v, %s", v.status, v.location, v.body)
 		}
 		q.Set("prompt", "none")
 		s.authorize(q).refused(t, "consent_required")

@@ -146,7 +146,7 @@ func (s *Server) askConsent(c *gin.Context, client *clients.Client, r *authoriza
 		if v.Host = u.Host; u.Host == "" {
 			v.Host = u.Scheme
 		}
-		v.Native = client.ApplicationType == clients.Native && u.Scheme != "https"
+		v.Native = authorizations.Impersonable(client, r.RedirectURI)
 	}
 	s.pages.Consent(c, r.Locales, v)
 }

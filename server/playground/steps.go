@@ -35,7 +35,8 @@ type tokens struct {
 // steps are what the visitor can do, each with the lines that do the same in a shell.
 func (v *visit) steps() []step {
 	login := step{Name: "login", Title: "Log in", Text: "The browser is sent to Signet’s login page, and comes back with a code, which the app exchanges for tokens. " +
-		"Log in as demo; the terminal shows the password.", Curl: browse(v.at, "/authorize", newFlow().request(v.at))}
+		"Log in as demo; the terminal shows the password. You are asked each time whether to allow it: any program on this machine could pose as an app " +
+		"that has no secret.", Curl: browse(v.at, "/authorize", newFlow().request(v.at))}
 	if v.tokens.Access == "" {
 		return []step{login}
 	}
