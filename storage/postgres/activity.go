@@ -31,7 +31,7 @@ func (s *Store) AddActivity(ctx context.Context, counts map[activity.Kind]int64)
 			INSERT INTO activity (bucket, kind, count)
 			SELECT `+currentBucket+`, kind, count FROM unnest(@kinds::text[], @counts::bigint[]) AS counted (kind, count)
 			ON CONFLICT (bucket, kind) DO UPDATE SET count = activity.count + excluded.count`,
-			pgx.NamedArgs{"bucket": bucketSeconds(), "kinds": kinds, "counts": numbers})
+			named{"bucket": bucketSeconds(), "kinds": kinds, "counts": numbers})
 		return struct{}{}, err
 	})
 	return err
@@ -44,7 +44,7 @@ func (s *Store) SampleSessions(ctx context.Context) (some bool, err error) {
 		SELECT `+currentBucket+`, @kind::text, (SELECT count(*) FROM sessions s, users u, clients c WHERE `+usable+`)
 		WHERE NOT EXISTS (SELECT FROM activity WHERE bucket = `+currentBucket+` AND kind = @kind::text AND count > 0)
 		ON CONFLICT (bucket, kind) DO UPDATE SET count = greatest(activity.count, excluded.count)
-		RETURNING count > 0`, pgx.NamedArgs{"bucket": bucketSeconds(), "kind": string(activity.LiveSessions)})
+		RETURNING count > 0`, named{"bucket": bucketSeconds(), "kind": string(activity.LiveSessions)})
 	return some || !found, err
 }
 
@@ -55,7 +55,7 @@ func (s *Store) Activity(ctx context.Context, last, step time.Duration) ([]activ
 		return r, err
 	}, `SELECT bucket / @step * @step AS start, kind, (CASE WHEN kind = @gauge THEN max(count) ELSE sum(count) END)::bigint
 		FROM activity WHERE bucket > extract(epoch FROM now())::bigint - @last GROUP BY start, kind ORDER BY start`,
-		pgx.NamedArgs{"step": int64(step / time.Second), "last": int64(last / time.Second), "gauge": string(activity.LiveSessions)})
+		named{"step": int64(step / time.Second), "last": int64(last / time.Second), "gauge": string(activity.LiveSessions)})
 	return activity.Points(rows), err
 }
 
@@ -63,5 +63,5 @@ func (s *Store) Activity(ctx context.Context, last, step time.Duration) ([]activ
 func (s *Store) DeleteActivity(ctx context.Context, retention time.Duration) (int64, error) {
 	return s.inBatches(ctx, `DELETE FROM activity WHERE (bucket, kind) IN (
 		SELECT bucket, kind FROM activity WHERE bucket <= extract(epoch FROM now())::bigint - @retention
-		ORDER BY bucket LIMIT @batch FOR UPDATE SKIP LOCKED)`, pgx.NamedArgs{"retention": int64(retention / time.Second)})
+		ORDER BY bucket LIMIT @batch FOR UPDATE SKIP LOCKED)`, named{"retention": int64(retention / time.Second)})
 }

@@ -21,7 +21,7 @@ const (
 )
 
 // withAll adds the arguments of allEvents to those of a statement.
-func withAll(events []audit.Event, args pgx.NamedArgs) pgx.NamedArgs {
+func withAll(events []audit.Event, args named) named {
 	for name, member := range map[string]func(e audit.Event) string{
 		"e_ids":       func(e audit.Event) string { return e.ID },
 		"e_types":     func(e audit.Event) string { return string(e.Type) },
@@ -44,7 +44,7 @@ func withAll(events []audit.Event, args pgx.NamedArgs) pgx.NamedArgs {
 
 // RecordEvent implements audit.Store.
 func (s *Store) RecordEvent(ctx context.Context, e audit.Event) error {
-	_, err := s.exec(ctx, insertEvent+` ON CONFLICT (id) DO NOTHING`, with(e, pgx.NamedArgs{}))
+	_, err := s.exec(ctx, insertEvent+` ON CONFLICT (id) DO NOTHING`, with(e, named{}))
 	return err
 }
 
@@ -57,7 +57,7 @@ func (s *Store) Events(ctx context.Context, f audit.Filter) ([]audit.Event, erro
 			AND (@since::interval = '0' OR time > now() - @since::interval) AND (@first = '' OR id > nullif(@first, '')::uuid)
 			AND (@before = '' OR id < nullif(@before, '')::uuid)
 		ORDER BY id DESC LIMIT @limit`,
-		pgx.NamedArgs{
+		named{
 			"type": string(f.Type), "user": f.UserID, "client": f.ClientID,
 			"since": f.Since, "first": f.FirstID(), "before": f.Before, "limit": f.Limit,
 		})

@@ -16,7 +16,7 @@ import (
 // allowedBy is what the user of a login has allowed the client as it is now.
 const allowedBy = `k.user_id = l.user_id AND k.client_id = @client AND k.client_epoch = @client_epoch AND k.redirects = @redirects`
 
-func partyArgs(p authorizations.Party, args pgx.NamedArgs) pgx.NamedArgs {
+func partyArgs(p authorizations.Party, args named) named {
 	args["client"], args["client_epoch"], args["redirects"] = p.ClientID, p.Epoch, p.Redirects
 	return args
 }
@@ -33,7 +33,7 @@ func (s *Store) Visitor(ctx context.Context, r logins.Ref, p authorizations.Part
 	}, `SELECT `+loginColumns+`, coalesce(k.scope, '{}'), coalesce(k.audience, '{}')
 		FROM users u, logins l LEFT JOIN consents k ON `+allowedBy+`
 		WHERE l.id = @id AND l.secret_digest = @digest AND `+liveLogin,
-		partyArgs(p, pgx.NamedArgs{"id": [16]byte(r.ID), "digest": r.Digest}))
+		partyArgs(p, named{"id": [16]byte(r.ID), "digest": r.Digest}))
 	return v.Login, v.allowed, ok, err
 }
 
@@ -77,9 +77,9 @@ func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, grante
 }
 
 // codeArgs are the arguments of createCode, for a code of that id and digest.
-func codeArgs(n authorizations.NewCode, session uuid.UUID, digest []byte, ttl time.Duration) pgx.NamedArgs {
+func codeArgs(n authorizations.NewCode, session uuid.UUID, digest []byte, ttl time.Duration) named {
 	r := n.Request
-	return partyArgs(n.Party, pgx.NamedArgs{
+	return partyArgs(n.Party, named{
 		"login": n.Login.ID, "auth_time": n.Login.Time, "unasked": n.Unasked, "confirmed": n.Confirmed, "remember": n.Remember,
 		"session": [16]byte(session), "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
 		"challenge": r.Challenge, "scope": list(r.Scope), "consent_scope": list(r.ConsentScope()), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
@@ -95,7 +95,7 @@ func (s *Store) Consents(ctx context.Context, userID string) ([]authorizations.A
 		a.Scope = strings.Join(scope, " ")
 		return a, err
 	}, `SELECT c.id, c.name, k.scope, k.audience, k.granted_at FROM consents k JOIN clients c ON c.id = k.client_id AND c.epoch = k.client_epoch
-		WHERE k.user_id = @user ORDER BY c.name, c.id LIMIT 500`, pgx.NamedArgs{"user": userID})
+		WHERE k.user_id = @user ORDER BY c.name, c.id LIMIT 500`, named{"user": userID})
 }
 
 // WithdrawConsent implements authorizations.Store. The sessions are revoked by a statement that sees those of the redemptions that
@@ -103,7 +103,7 @@ func (s *Store) Consents(ctx context.Context, userID string) ([]authorizations.A
 func (s *Store) WithdrawConsent(ctx context.Context, userID, clientID string, e audit.Event) (bool, error) {
 	return run(ctx, s, true, func(ctx context.Context) (withdrawn bool, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			args := with(e, pgx.NamedArgs{"user": userID, "client": clientID})
+			args := with(e, named{"user": userID, "client": clientID})
 			err := tx.QueryRow(ctx, `WITH withdrawn AS (DELETE FROM consents WHERE user_id = @user AND client_id = @client RETURNING 1),
 				event AS (`+insertEvent+` FROM withdrawn)
 				SELECT EXISTS (SELECT FROM withdrawn) OR EXISTS (SELECT FROM audit_events WHERE id = @e_id::uuid)`, args).Scan(&withdrawn)

@@ -13,7 +13,7 @@ const batchSize = 500
 
 // inBatches runs a statement that deletes up to @batch rows until there is nothing left to delete, and returns how many it
 // deleted in all.
-func (s *Store) inBatches(ctx context.Context, sql string, args pgx.NamedArgs) (int64, error) {
+func (s *Store) inBatches(ctx context.Context, sql string, args named) (int64, error) {
 	args["batch"] = batchSize
 	var total int64
 	for {
@@ -66,7 +66,7 @@ func (s *Store) DeleteEndedSessions(ctx context.Context, keep time.Duration) (in
 				DELETE FROM sessions WHERE id IN (SELECT id FROM ended) RETURNING 1
 			)
 			SELECT (SELECT id::text FROM batch ORDER BY id DESC LIMIT 1), (SELECT count(*) FROM deleted)`,
-			pgx.NamedArgs{"after": after, "keep": keep, "batch": batchSize})
+			named{"after": after, "keep": keep, "batch": batchSize})
 		total += w.deleted
 		if err != nil || w.last == nil {
 			return total, err
@@ -81,24 +81,24 @@ func (s *Store) DeleteEndedSessions(ctx context.Context, keep time.Duration) (in
 // DeleteExpiredRevocations deletes the revocations of access tokens that have expired since.
 func (s *Store) DeleteExpiredRevocations(ctx context.Context) (int64, error) {
 	return s.inBatches(ctx, `DELETE FROM revoked_access_tokens WHERE jti IN (
-		SELECT jti FROM revoked_access_tokens WHERE expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`, pgx.NamedArgs{})
+		SELECT jti FROM revoked_access_tokens WHERE expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`, named{})
 }
 
 // DeleteLoginFailures deletes failures that count no more.
 func (s *Store) DeleteLoginFailures(ctx context.Context, window time.Duration) (int64, error) {
 	return s.inBatches(ctx, `DELETE FROM login_failures WHERE subject IN (
 		SELECT subject FROM login_failures WHERE window_start <= now() - @window::interval LIMIT @batch FOR UPDATE SKIP LOCKED)`,
-		pgx.NamedArgs{"window": window})
+		named{"window": window})
 }
 
 // DeleteEvents deletes audit events older than the retention.
 func (s *Store) DeleteEvents(ctx context.Context, retention time.Duration) (int64, error) {
 	return s.inBatches(ctx, `DELETE FROM audit_events WHERE id IN (
 		SELECT id FROM (SELECT id, time FROM audit_events ORDER BY id LIMIT @batch) oldest WHERE time <= now() - @retention::interval)`,
-		pgx.NamedArgs{"retention": retention})
+		named{"retention": retention})
 }
 
 // DeleteRetiredKeys deletes signing keys that were retired longer ago than keep.
 func (s *Store) DeleteRetiredKeys(ctx context.Context, keep time.Duration) (int64, error) {
-	return s.exec(ctx, `DELETE FROM signing_keys WHERE retired_at <= now() - token_ttl - @keep::interval`, pgx.NamedArgs{"keep": keep})
+	return s.exec(ctx, `DELETE FROM signing_keys WHERE retired_at <= now() - token_ttl - @keep::interval`, named{"keep": keep})
 }

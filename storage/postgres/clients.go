@@ -46,8 +46,8 @@ func readClient(row pgx.CollectableRow) (c clients.Client, err error) {
 }
 
 // clientArgs are the arguments of a client's metadata. Lists are never NULL.
-func clientArgs(c clients.Client) pgx.NamedArgs {
-	return pgx.NamedArgs{
+func clientArgs(c clients.Client) named {
+	return named{
 		"id": c.ID, "name": c.Name, "grants": list(c.Grants), "auth_method": string(c.AuthMethod), "scope": list(c.Scope),
 		"audience": list(c.Audience), "redirect_uris": list(c.RedirectURIs), "browser_origins": list(c.BrowserOrigins),
 		"resource_server": c.ResourceServer, "details": clients.Details{Of: &c}, "secret_digest": c.SecretDigest,
@@ -64,10 +64,10 @@ func list[T ~string](values []T) []string {
 
 // Client implements clients.Store.
 func (s *Store) Client(ctx context.Context, id string) (clients.Client, error) {
-	return s.oneClient(ctx, `SELECT `+clientColumns+` FROM clients WHERE id = @id`, pgx.NamedArgs{"id": id})
+	return s.oneClient(ctx, `SELECT `+clientColumns+` FROM clients WHERE id = @id`, named{"id": id})
 }
 
-func (s *Store) oneClient(ctx context.Context, sql string, args pgx.NamedArgs) (clients.Client, error) {
+func (s *Store) oneClient(ctx context.Context, sql string, args named) (clients.Client, error) {
 	c, found, err := one(ctx, s, readClient, sql, args)
 	if err == nil && !found {
 		err = clients.ErrNotFound
@@ -79,17 +79,17 @@ func (s *Store) oneClient(ctx context.Context, sql string, args pgx.NamedArgs) (
 func (s *Store) Clients(ctx context.Context, f clients.Filter) ([]clients.Client, error) {
 	return many(ctx, s, readClient, `SELECT `+clientColumns+` FROM clients
 		WHERE id > @after AND (@query = '' OR position(lower(@query) IN lower(id)) > 0 OR position(lower(@query) IN lower(name)) > 0)
-		ORDER BY id LIMIT @limit`, pgx.NamedArgs{"query": f.Query, "after": f.After, "limit": f.Limit})
+		ORDER BY id LIMIT @limit`, named{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
 // BrowserOrigins implements clients.Store.
 func (s *Store) BrowserOrigins(ctx context.Context) ([]string, error) {
-	return many(ctx, s, pgx.RowTo[string], `SELECT DISTINCT unnest(browser_origins) FROM clients WHERE NOT disabled`, pgx.NamedArgs{})
+	return many(ctx, s, pgx.RowTo[string], `SELECT DISTINCT unnest(browser_origins) FROM clients WHERE NOT disabled`, named{})
 }
 
 // PublicRedirectURIs implements clients.Store.
 func (s *Store) PublicRedirectURIs(ctx context.Context) ([]string, error) {
-	return many(ctx, s, pgx.RowTo[string], `SELECT DISTINCT unnest(redirect_uris) FROM clients WHERE auth_method = 'none' AND NOT disabled`, pgx.NamedArgs{})
+	return many(ctx, s, pgx.RowTo[string], `SELECT DISTINCT unnest(redirect_uris) FROM clients WHERE auth_method = 'none' AND NOT disabled`, named{})
 }
 
 var createClient = recording(`
@@ -161,7 +161,7 @@ var rotateClientSecret = recording(`
 
 // RotateClientSecret implements clients.Store.
 func (s *Store) RotateClientSecret(ctx context.Context, id string, digest []byte, overlap time.Duration, e audit.Event) (clients.Client, error) {
-	return s.oneClient(ctx, rotateClientSecret, with(e, pgx.NamedArgs{"id": id, "digest": digest, "overlap": overlap}))
+	return s.oneClient(ctx, rotateClientSecret, with(e, named{"id": id, "digest": digest, "overlap": overlap}))
 }
 
 var setClientDisabled = recording(`
@@ -170,7 +170,7 @@ var setClientDisabled = recording(`
 
 // SetClientDisabled implements clients.Store.
 func (s *Store) SetClientDisabled(ctx context.Context, id string, disabled bool, e audit.Event) (clients.Client, error) {
-	return s.oneClient(ctx, setClientDisabled, with(e, pgx.NamedArgs{"id": id, "disabled": disabled}))
+	return s.oneClient(ctx, setClientDisabled, with(e, named{"id": id, "disabled": disabled}))
 }
 
 // deleteClient finds its own event where it is repeated after a lost answer.
@@ -180,7 +180,7 @@ const deleteClient = `WITH changed AS (DELETE FROM clients WHERE id = @id RETURN
 
 // DeleteClient implements clients.Store.
 func (s *Store) DeleteClient(ctx context.Context, id string, e audit.Event) error {
-	n, err := s.exec(ctx, deleteClient, with(e, pgx.NamedArgs{"id": id}))
+	n, err := s.exec(ctx, deleteClient, with(e, named{"id": id}))
 	if err == nil && n == 0 {
 		err = clients.ErrNotFound
 	}

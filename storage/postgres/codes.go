@@ -61,8 +61,8 @@ func (s *Store) RedeemCode(ctx context.Context, r tokens.Redemption, e audit.Eve
 	}, redeemCode, with(e, redemptionArgs(r)))
 }
 
-func redemptionArgs(r tokens.Redemption) pgx.NamedArgs {
-	return pgx.NamedArgs{
+func redemptionArgs(r tokens.Redemption) named {
+	return named{
 		"session": [16]byte(r.Session), "digest": r.CodeDigest, "client": r.ClientID, "client_epoch": r.ClientEpoch,
 		"redirect_uri": r.RedirectURI, "challenge": r.Challenge, "scope": []string(r.Scope), "audience": r.Audience,
 		"session_digest": r.SessionDigest, "idle": r.IdleTTL, "ttl": r.TTL, "address": r.Address, "user_agent": r.UserAgent,
@@ -102,7 +102,7 @@ func (s *Store) RefuseCode(ctx context.Context, r tokens.Redemption, e audit.Eve
 }
 
 // reuseOfCode revokes the session that a code began before.
-func reuseOfCode(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) (why tokens.Refusal, userID string, err error) {
+func reuseOfCode(ctx context.Context, tx pgx.Tx, args named) (why tokens.Refusal, userID string, err error) {
 	err = tx.QueryRow(ctx, `WITH changed AS (
 			UPDATE sessions SET revoked_at = now(), revoked_reason = 'its authorization code was presented again'
 			WHERE id = @session AND client_id = @client AND secret_digest = @session_digest AND revoked_at IS NULL RETURNING *

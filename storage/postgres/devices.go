@@ -16,7 +16,7 @@ import (
 func (s *Store) CreateDeviceCode(ctx context.Context, d authorizations.DeviceRequest) (bool, error) {
 	_, err := s.exec(ctx, `INSERT INTO device_codes (session_id, digest, user_code, client_id, client_epoch, scope, audience, address, user_agent, pause, expires_at)
 		VALUES (@session, @digest, @user_code, @client, @epoch, @scope, @audience, @address, @user_agent, @pause, now() + @ttl::interval)
-		ON CONFLICT (session_id) DO NOTHING -- a repetition after a lost answer`, pgx.NamedArgs{
+		ON CONFLICT (session_id) DO NOTHING -- a repetition after a lost answer`, named{
 		"session": [16]byte(d.Code.Session), "digest": d.Code.Digest(), "user_code": d.UserCode, "client": d.Client.ID, "epoch": d.Client.Epoch,
 		"scope": list(d.Scope), "audience": list(d.Audience), "address": d.Address, "user_agent": d.UserAgent,
 		"pause": authorizations.DevicePause, "ttl": authorizations.DeviceTTL,
@@ -37,7 +37,7 @@ func (s *Store) PendingDevice(ctx context.Context, userCode []byte) (authorizati
 		d.CreatedAt = d.CreatedAt.UTC()
 		return d, err
 	}, `SELECT d.client_id, d.scope, d.audience, d.address, d.user_agent, d.created_at FROM device_codes d, clients c
-		WHERE d.user_code = @user_code AND `+waiting, pgx.NamedArgs{"user_code": userCode})
+		WHERE d.user_code = @user_code AND `+waiting, named{"user_code": userCode})
 }
 
 // ApproveDevice implements authorizations.DeviceStore.
@@ -76,7 +76,7 @@ func (s *Store) ApproveDevice(ctx context.Context, n authorizations.NewCode, use
 // DenyDevice implements authorizations.DeviceStore.
 func (s *Store) DenyDevice(ctx context.Context, userCode []byte) (bool, error) {
 	n, err := s.exec(ctx, `UPDATE device_codes d SET decision = 'denied' FROM clients c WHERE d.user_code = @user_code AND `+waiting,
-		pgx.NamedArgs{"user_code": userCode})
+		named{"user_code": userCode})
 	return n > 0, err
 }
 
@@ -84,7 +84,7 @@ func (s *Store) DenyDevice(ctx context.Context, userCode []byte) (bool, error) {
 func (s *Store) PollDevice(ctx context.Context, c authorizations.Code, clientID string, basic bool) (poll authorizations.Poll, err error) {
 	return run(ctx, s, true, func(ctx context.Context) (poll authorizations.Poll, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			args := pgx.NamedArgs{
+			args := named{
 				"session": [16]byte(c.Session), "digest": c.Digest(), "client": clientID, "slack": authorizations.PollSlack, "more": authorizations.DevicePause,
 				"basic": basic, "again": authorizations.PollAgain,
 			}

@@ -36,7 +36,7 @@ func (s *Store) Factors(ctx context.Context, userID string) (f logins.Factors, e
 		}, nil
 	}, `SELECT (SELECT count(*) FROM recovery_codes WHERE user_id = @user), now(), id::text, type, name, created_at, last_used_at, user_id::text,
 			material, credential_id, counter
-		FROM (VALUES (1)) AS always LEFT JOIN factors ON user_id = @user ORDER BY created_at, id`, pgx.NamedArgs{"user": userID})
+		FROM (VALUES (1)) AS always LEFT JOIN factors ON user_id = @user ORDER BY created_at, id`, named{"user": userID})
 	f.List = []logins.Factor{}
 	for _, x := range rows {
 		if x != nil {
@@ -49,7 +49,7 @@ func (s *Store) Factors(ctx context.Context, userID string) (f logins.Factors, e
 // PasskeyOwner implements logins.FactorStore.
 func (s *Store) PasskeyOwner(ctx context.Context, credentialID []byte) (userID string, ok bool, err error) {
 	return one(ctx, s, func(row pgx.CollectableRow) (string, error) { return readText(row) },
-		`SELECT f.user_id::text FROM factors f JOIN users u ON u.id = f.user_id WHERE f.credential_id = @credential`, pgx.NamedArgs{"credential": credentialID})
+		`SELECT f.user_id::text FROM factors f JOIN users u ON u.id = f.user_id WHERE f.credential_id = @credential`, named{"credential": credentialID})
 }
 
 // lockOwner locks the user's row, so that the next statement sees the factors that were added until then: of two first factors added at
@@ -66,7 +66,7 @@ const addFactor = `WITH owner AS (SELECT id FROM users WHERE id = @user AND epoc
 
 // AddFactor implements logins.FactorStore.
 func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, e audit.Event) (added, gave bool, err error) {
-	args := with(e, pgx.NamedArgs{
+	args := with(e, named{
 		"id": f.ID, "user": f.UserID, "user_epoch": f.UserEpoch, "first": f.First, "type": string(f.Type), "name": f.Name, "material": f.Material, "credential": f.CredentialID,
 		"counter": f.Counter, "digests": codes,
 	})
@@ -94,7 +94,7 @@ func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, 
 }
 
 // changed runs a statement that is not to be repeated, and tells whether it changed anything.
-func (s *Store) changed(ctx context.Context, sql string, args pgx.NamedArgs) (bool, error) {
+func (s *Store) changed(ctx context.Context, sql string, args named) (bool, error) {
 	return run(ctx, s, false, func(ctx context.Context) (bool, error) {
 		tag, err := s.pool.Exec(ctx, sql, args)
 		return tag.RowsAffected() > 0, err
@@ -104,7 +104,7 @@ func (s *Store) changed(ctx context.Context, sql string, args pgx.NamedArgs) (bo
 // UseStep implements logins.FactorStore.
 func (s *Store) UseStep(ctx context.Context, factorID string, step int64) (bool, error) {
 	return s.changed(ctx, `UPDATE factors SET counter = @step, last_used_at = now() WHERE id = @id AND type = 'totp' AND counter < @step`,
-		pgx.NamedArgs{"id": factorID, "step": step})
+		named{"id": factorID, "step": step})
 }
 
 // UsePasskey implements logins.FactorStore.
@@ -114,18 +114,18 @@ func (s *Store) UsePasskey(ctx context.Context, f logins.Factor, counter int64, 
 		)
 		UPDATE factors SET counter = @counter, last_used_at = now() FROM taken
 		WHERE id = @id AND type = 'passkey' AND (counter < @counter OR counter = 0 AND @counter = 0)`,
-		pgx.NamedArgs{"id": f.ID, "counter": counter, "challenge": challenge, "ttl": ttl})
+		named{"id": f.ID, "counter": counter, "challenge": challenge, "ttl": ttl})
 }
 
 // UseRecoveryCode implements logins.FactorStore.
 func (s *Store) UseRecoveryCode(ctx context.Context, userID string, digest []byte) (bool, error) {
 	return s.changed(ctx, `DELETE FROM recovery_codes WHERE user_id = @user AND digest = @digest`,
-		pgx.NamedArgs{"user": userID, "digest": digest})
+		named{"user": userID, "digest": digest})
 }
 
 // ReplaceRecoveryCodes implements logins.FactorStore.
 func (s *Store) ReplaceRecoveryCodes(ctx context.Context, userID string, digests [][]byte, e audit.Event) (replaced bool, err error) {
-	args := with(e, pgx.NamedArgs{"user": userID, "digests": digests})
+	args := with(e, named{"user": userID, "digests": digests})
 	return run(ctx, s, true, func(ctx context.Context) (replaced bool, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			err := tx.QueryRow(ctx, `WITH owner AS (SELECT id FROM users WHERE id = @user AND EXISTS (SELECT FROM factors WHERE user_id = @user) FOR UPDATE),
@@ -151,7 +151,7 @@ func (s *Store) ReplaceRecoveryCodes(ctx context.Context, userID string, digests
 
 // RemoveFactor implements logins.FactorStore.
 func (s *Store) RemoveFactor(ctx context.Context, userID, factorID string, e audit.Event) (bool, error) {
-	args := with(e, pgx.NamedArgs{"user": userID, "id": factorID})
+	args := with(e, named{"user": userID, "id": factorID})
 	return run(ctx, s, true, func(ctx context.Context) (removed bool, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			err := tx.QueryRow(ctx, `WITH owner AS (SELECT id FROM users WHERE id = @user FOR UPDATE),
@@ -174,19 +174,19 @@ func (s *Store) RemoveFactor(ctx context.Context, userID, factorID string, e aud
 // Reseal implements logins.FactorStore.
 func (s *Store) Reseal(ctx context.Context, factorID string, old, sealed []byte) error {
 	_, err := s.exec(ctx, `UPDATE factors SET material = @sealed WHERE id = @id AND material = @old`,
-		pgx.NamedArgs{"id": factorID, "old": old, "sealed": sealed})
+		named{"id": factorID, "old": old, "sealed": sealed})
 	return err
 }
 
 // SealedFactors implements logins.FactorStore.
 func (s *Store) SealedFactors(ctx context.Context, after string, limit int) ([]logins.Factor, error) {
 	return many(ctx, s, readFactor, `SELECT `+factorColumns+` FROM factors WHERE type = 'totp' AND (@after = '' OR id > nullif(@after, '')::uuid)
-		ORDER BY id LIMIT @limit`, pgx.NamedArgs{"after": after, "limit": limit})
+		ORDER BY id LIMIT @limit`, named{"after": after, "limit": limit})
 }
 
 // CountTry implements logins.FactorStore. A repetition after a lost answer counts once more.
 func (s *Store) CountTry(ctx context.Context, userID string, most int, window time.Duration) (wait time.Duration, reached bool, err error) {
-	args := pgx.NamedArgs{"user": userID, "most": most, "window": window}
+	args := named{"user": userID, "most": most, "window": window}
 	reached, counted, err := one(ctx, s, pgx.RowTo[bool], `
 		INSERT INTO factor_tries AS f (user_id, tries) VALUES (@user, 1)
 		ON CONFLICT (user_id) DO UPDATE SET tries = CASE WHEN f.window_start <= now() - @window::interval THEN 1 ELSE f.tries + 1 END,
@@ -203,7 +203,7 @@ func (s *Store) CountTry(ctx context.Context, userID string, most int, window ti
 
 // ForgetTries implements logins.FactorStore.
 func (s *Store) ForgetTries(ctx context.Context, userID string) error {
-	_, err := s.exec(ctx, `DELETE FROM factor_tries WHERE user_id = @user`, pgx.NamedArgs{"user": userID})
+	_, err := s.exec(ctx, `DELETE FROM factor_tries WHERE user_id = @user`, named{"user": userID})
 	return err
 }
 
@@ -213,5 +213,5 @@ func (s *Store) LoginsOf(ctx context.Context, userID string, limit int) ([]login
 		err = row.Scan(&p.ID, &p.Time, &p.CreatedAt, &p.Address, &p.UserAgent)
 		return p, err
 	}, `SELECT l.id::text, l.auth_time, l.created_at, l.address, l.user_agent FROM logins l, users u WHERE l.user_id = @user AND `+liveLogin+`
-		ORDER BY l.auth_time DESC LIMIT @limit`, pgx.NamedArgs{"user": userID, "limit": limit})
+		ORDER BY l.auth_time DESC LIMIT @limit`, named{"user": userID, "limit": limit})
 }

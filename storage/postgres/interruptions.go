@@ -34,12 +34,12 @@ func (s *Store) Beat(ctx context.Context, e audit.Event) (tokens.Interruption, b
 	return one(ctx, s, func(row pgx.CollectableRow) (i tokens.Interruption, err error) {
 		err = row.Scan(&i.Began, &i.Ended)
 		return i, err
-	}, beat, with(e, pgx.NamedArgs{"interval": tokens.HeartbeatInterval * 9 / 10, "gap": tokens.HeartbeatGap}))
+	}, beat, with(e, named{"interval": tokens.HeartbeatInterval * 9 / 10, "gap": tokens.HeartbeatGap}))
 }
 
 // DeleteInterruptions implements storage.Store.
 func (s *Store) DeleteInterruptions(ctx context.Context, retention time.Duration) (int64, error) {
 	return s.inBatches(ctx, `DELETE FROM interruptions WHERE ended_at IN (
 		SELECT ended_at FROM interruptions WHERE ended_at <= now() - @retention::interval LIMIT @batch FOR UPDATE SKIP LOCKED)`,
-		pgx.NamedArgs{"retention": retention})
+		named{"retention": retention})
 }

@@ -22,7 +22,7 @@ func (s *Store) SigningKeys(ctx context.Context, keep time.Duration) ([]keys.Key
 		}
 		return k, err
 	}, `SELECT id, algorithm, sealed, created_at, active_from, retired_at, token_ttl, now() FROM signing_keys
-		WHERE retired_at IS NULL OR retired_at > now() - token_ttl - @keep::interval ORDER BY created_at, id`, pgx.NamedArgs{"keep": keep})
+		WHERE retired_at IS NULL OR retired_at > now() - token_ttl - @keep::interval ORDER BY created_at, id`, named{"keep": keep})
 	return rows, now, err
 }
 
@@ -64,7 +64,7 @@ func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current key
 					return err
 				}
 			}
-			_, err := tx.Exec(ctx, insertEvent, with(e, pgx.NamedArgs{}))
+			_, err := tx.Exec(ctx, insertEvent, with(e, named{}))
 			return err
 		})
 	})
@@ -76,7 +76,7 @@ func (s *Store) AdvanceSigningKeys(ctx context.Context, from string, current key
 
 // RevokeSigningKey implements keys.Store. A repetition after a lost answer finds its event.
 func (s *Store) RevokeSigningKey(ctx context.Context, id string, next *keys.Key, e audit.Event) (bool, error) {
-	args := with(e, pgx.NamedArgs{"id": id, "next": nil, "algorithm": nil, "sealed": nil})
+	args := with(e, named{"id": id, "next": nil, "algorithm": nil, "sealed": nil})
 	if next != nil {
 		args["next"], args["algorithm"], args["sealed"] = next.ID, string(next.Algorithm), next.Sealed
 	}
@@ -99,13 +99,13 @@ func (s *Store) RevokeSigningKey(ctx context.Context, id string, next *keys.Key,
 func (s *Store) RetireSigningKeys(ctx context.Context, algorithm keys.Algorithm) error {
 	_, err := s.exec(ctx, `WITH dropped AS (DELETE FROM signing_keys WHERE algorithm = @algorithm AND active_from IS NULL)
 		UPDATE signing_keys SET retired_at = now() WHERE algorithm = @algorithm AND active_from IS NOT NULL AND retired_at IS NULL`,
-		pgx.NamedArgs{"algorithm": string(algorithm)})
+		named{"algorithm": string(algorithm)})
 	return err
 }
 
 // ResealSigningKey implements keys.Store.
 func (s *Store) ResealSigningKey(ctx context.Context, k keys.Key) error {
-	_, err := s.exec(ctx, `UPDATE signing_keys SET sealed = @sealed WHERE id = @id`, pgx.NamedArgs{"id": k.ID, "sealed": k.Sealed})
+	_, err := s.exec(ctx, `UPDATE signing_keys SET sealed = @sealed WHERE id = @id`, named{"id": k.ID, "sealed": k.Sealed})
 	return err
 }
 
@@ -115,13 +115,13 @@ func (s *Store) SigningNeeds(ctx context.Context) ([]clients.SigningNeed, error)
 		err = row.Scan(&n.IDTokenAlg, &n.AccessTTL)
 		return n, err
 	}, `SELECT DISTINCT coalesce(details->>'id_token_signed_response_alg', ''), coalesce(details->>'access_token_ttl', '') FROM clients
-		WHERE NOT disabled`, pgx.NamedArgs{})
+		WHERE NOT disabled`, named{})
 }
 
 // KeepTokenTTL implements keys.Store.
 func (s *Store) KeepTokenTTL(ctx context.Context, ttl time.Duration) error {
 	// Many replicas that start at once do the same: who comes second need not wait.
 	_, err := s.exec(ctx, `UPDATE signing_keys SET token_ttl = @ttl WHERE id IN (
-		SELECT id FROM signing_keys WHERE retired_at IS NULL AND token_ttl < @ttl::interval FOR UPDATE SKIP LOCKED)`, pgx.NamedArgs{"ttl": ttl})
+		SELECT id FROM signing_keys WHERE retired_at IS NULL AND token_ttl < @ttl::interval FOR UPDATE SKIP LOCKED)`, named{"ttl": ttl})
 	return err
 }

@@ -13,7 +13,7 @@ import (
 
 // UserByEmail implements users.Store.
 func (s *Store) UserByEmail(ctx context.Context, email string) (users.User, error) {
-	return s.oneUser(ctx, `SELECT `+userColumns+` FROM users WHERE verified_email = @email`, pgx.NamedArgs{"email": email})
+	return s.oneUser(ctx, `SELECT `+userColumns+` FROM users WHERE verified_email = @email`, named{"email": email})
 }
 
 // goodLink is the one decision about a link l: it has not expired, and the user whom it is for, if any, is as they were,
@@ -44,7 +44,7 @@ func (s *Store) CreateLink(ctx context.Context, r users.LinkRef, n users.Link, t
 	if e.ID == "" {
 		e.ID = r.ID.String() // there is none, but for the statement
 	}
-	expires, found, err := one(ctx, s, pgx.RowTo[time.Time], createLink, with(e, pgx.NamedArgs{
+	expires, found, err := one(ctx, s, pgx.RowTo[time.Time], createLink, with(e, named{
 		"id": [16]byte(r.ID), "digest": r.Digest, "purpose": string(n.Purpose), "subject": n.Subject, "user_epoch": n.UserEpoch,
 		"email": n.Email, "invited": n.Invited, "ttl": ttl, "user": user,
 	}))
@@ -61,14 +61,14 @@ func (s *Store) Link(ctx context.Context, r users.LinkRef) (users.Link, bool, er
 		l.ExpiresAt = l.ExpiresAt.UTC()
 		return l, err
 	}, `SELECT purpose, subject, user_epoch, email, invited, expires_at FROM links l WHERE id = @id AND digest = @digest AND `+goodLink,
-		pgx.NamedArgs{"id": [16]byte(r.ID), "digest": r.Digest})
+		named{"id": [16]byte(r.ID), "digest": r.Digest})
 }
 
 // Invited implements users.Store.
 func (s *Store) Invited(ctx context.Context, email string) (bool, error) {
 	invited, _, err := one(ctx, s, pgx.RowTo[bool], `SELECT EXISTS (SELECT FROM links
 		WHERE purpose = @purpose AND subject = @email AND invited AND expires_at > now())`,
-		pgx.NamedArgs{"purpose": string(users.NewAccount), "email": email})
+		named{"purpose": string(users.NewAccount), "email": email})
 	return invited, err
 }
 
@@ -123,5 +123,5 @@ func (s *Store) UseAccountLink(ctx context.Context, r users.LinkRef, u users.Use
 // DeleteExpiredLinks implements storage.Store.
 func (s *Store) DeleteExpiredLinks(ctx context.Context) (int64, error) {
 	return s.inBatches(ctx, `DELETE FROM links WHERE id IN (
-		SELECT id FROM links WHERE expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`, pgx.NamedArgs{})
+		SELECT id FROM links WHERE expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`, named{})
 }

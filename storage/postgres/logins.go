@@ -27,8 +27,8 @@ func readLogin(row pgx.CollectableRow) (l logins.Login, err error) {
 	return l, err
 }
 
-func loginArgs(n logins.NewLogin) pgx.NamedArgs {
-	return pgx.NamedArgs{
+func loginArgs(n logins.NewLogin) named {
+	return named{
 		"id": [16]byte(n.ID), "user": n.UserID, "user_epoch": n.UserEpoch, "digest": n.Digest, "amr": n.Methods, "acr": n.Class,
 		"ttl": n.TTL, "address": n.Address, "user_agent": n.UserAgent,
 	}
@@ -73,7 +73,7 @@ func (s *Store) RenewLogin(ctx context.Context, old logins.Ref, n logins.NewLogi
 // Login implements logins.Store.
 func (s *Store) Login(ctx context.Context, r logins.Ref) (logins.Login, bool, error) {
 	return one(ctx, s, readLogin, `SELECT `+loginColumns+` FROM logins l, users u
-		WHERE l.id = @id AND l.secret_digest = @digest AND `+liveLogin, pgx.NamedArgs{"id": [16]byte(r.ID), "digest": r.Digest})
+		WHERE l.id = @id AND l.secret_digest = @digest AND `+liveLogin, named{"id": [16]byte(r.ID), "digest": r.Digest})
 }
 
 // endLogins is what follows when the logins of @logins have been ended, in the same transaction but as a statement of its own: it
@@ -96,14 +96,14 @@ func (s *Store) EndLogin(ctx context.Context, id uuid.UUID, e audit.Event) (bool
 			err := tx.QueryRow(ctx, `WITH ended AS (UPDATE logins SET ended_at = now() WHERE id = @id AND ended_at IS NULL RETURNING id),
 				event AS (`+insertEvent+` FROM ended)
 				SELECT true FROM ended UNION ALL SELECT true FROM audit_events WHERE id = @e_id::uuid -- a repetition after a lost answer`,
-				with(e, pgx.NamedArgs{"id": [16]byte(id)})).Scan(&ended)
+				with(e, named{"id": [16]byte(id)})).Scan(&ended)
 			if errors.Is(err, pgx.ErrNoRows) {
 				return nil
 			}
 			if err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, endLogins, pgx.NamedArgs{"logins": [][16]byte{id}})
+			_, err = tx.Exec(ctx, endLogins, named{"logins": [][16]byte{id}})
 			return err
 		})
 		return ended && err == nil, err
@@ -133,7 +133,7 @@ func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 		`DELETE FROM factor_tries WHERE user_id IN (SELECT user_id FROM factor_tries f
 			WHERE NOT EXISTS (SELECT FROM users u WHERE u.id = f.user_id) LIMIT @batch FOR UPDATE SKIP LOCKED)`,
 	} {
-		n, err := s.inBatches(ctx, sql, pgx.NamedArgs{})
+		n, err := s.inBatches(ctx, sql, named{})
 		if total += n; err != nil {
 			return total, err
 		}
@@ -152,12 +152,12 @@ func (s *Store) DueNotices(ctx context.Context, limit int) ([]tokens.Notice, err
 			ORDER BY due_at LIMIT @limit FOR UPDATE SKIP LOCKED) due
 		WHERE n.login_id = due.login_id AND n.client_id = due.client_id
 		RETURNING n.client_id, n.user_id::text, n.login_id::text, n.attempts, now()`,
-		pgx.NamedArgs{"limit": limit, "ttl": tokens.NoticeTTL, "first": tokens.NoticePause(1), "longest": tokens.NoticePause(1 << 10)})
+		named{"limit": limit, "ttl": tokens.NoticeTTL, "first": tokens.NoticePause(1), "longest": tokens.NoticePause(1 << 10)})
 }
 
 // DeleteNotice implements tokens.Store.
 func (s *Store) DeleteNotice(ctx context.Context, n tokens.Notice) error {
 	_, err := s.exec(ctx, `DELETE FROM logout_notices WHERE login_id = @login AND client_id = @client`,
-		pgx.NamedArgs{"login": n.LoginID, "client": n.ClientID})
+		named{"login": n.LoginID, "client": n.ClientID})
 	return err
 }

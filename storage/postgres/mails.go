@@ -13,7 +13,7 @@ import (
 // CreateMail implements mail.Store.
 func (s *Store) CreateMail(ctx context.Context, m mail.Mail) error {
 	_, err := s.exec(ctx, `INSERT INTO mails (id, kind, recipient, locales) VALUES (@id, @kind, @recipient, @locales) ON CONFLICT DO NOTHING`,
-		pgx.NamedArgs{"id": [16]byte(m.ID), "kind": string(m.Kind), "recipient": m.Recipient, "locales": list(m.Locales)})
+		named{"id": [16]byte(m.ID), "kind": string(m.Kind), "recipient": m.Recipient, "locales": list(m.Locales)})
 	return err
 }
 
@@ -26,7 +26,7 @@ func tell(ctx context.Context, tx pgx.Tx, userID string, events ...audit.Event) 
 		}
 		if _, err := tx.Exec(ctx, `INSERT INTO mails (id, kind, recipient, locales)
 			SELECT @id, @kind, profile->>'email', ARRAY[coalesce(profile->>'locale', '')] FROM users WHERE id = @user AND verified_email IS NOT NULL
-			ON CONFLICT DO NOTHING`, pgx.NamedArgs{"id": e.ID, "kind": string(kind), "user": userID}); err != nil {
+			ON CONFLICT DO NOTHING`, named{"id": e.ID, "kind": string(kind), "user": userID}); err != nil {
 			return err
 		}
 	}
@@ -43,17 +43,17 @@ func (s *Store) DueMails(ctx context.Context, limit int) ([]mail.Mail, error) {
 		FROM (SELECT id FROM mails WHERE due_at <= now() AND created_at > now() - @ttl::interval
 			ORDER BY due_at LIMIT @limit FOR UPDATE SKIP LOCKED) due
 		WHERE m.id = due.id RETURNING m.id, m.kind, m.recipient, m.locales, m.attempts`,
-		pgx.NamedArgs{"limit": limit, "ttl": mail.TTL, "first": mail.Pause(1), "longest": mail.Pause(1 << 10)})
+		named{"limit": limit, "ttl": mail.TTL, "first": mail.Pause(1), "longest": mail.Pause(1 << 10)})
 }
 
 // DeleteMail implements mail.Store.
 func (s *Store) DeleteMail(ctx context.Context, id uuid.UUID) error {
-	_, err := s.exec(ctx, `DELETE FROM mails WHERE id = @id`, pgx.NamedArgs{"id": [16]byte(id)})
+	_, err := s.exec(ctx, `DELETE FROM mails WHERE id = @id`, named{"id": [16]byte(id)})
 	return err
 }
 
 // DeleteUnsentMails implements storage.Store.
 func (s *Store) DeleteUnsentMails(ctx context.Context) (int64, error) {
 	return s.inBatches(ctx, `DELETE FROM mails WHERE id IN (
-		SELECT id FROM mails WHERE created_at <= now() - @ttl::interval LIMIT @batch FOR UPDATE SKIP LOCKED)`, pgx.NamedArgs{"ttl": mail.TTL})
+		SELECT id FROM mails WHERE created_at <= now() - @ttl::interval LIMIT @batch FOR UPDATE SKIP LOCKED)`, named{"ttl": mail.TTL})
 }

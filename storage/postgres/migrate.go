@@ -26,7 +26,7 @@ func (s *Store) Schema(ctx context.Context) (have, want int64, err error) {
 		return 0, 0, err
 	}
 	want = int64(len(files)) // they are numbered without gaps
-	have, _, err = one(ctx, s, pgx.RowTo[int64], `SELECT coalesce(max(version_id), 0) FROM goose_db_version`, pgx.NamedArgs{})
+	have, _, err = one(ctx, s, pgx.RowTo[int64], `SELECT coalesce(max(version_id), 0) FROM goose_db_version`, named{})
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "42P01" { // undefined table
 		err = nil

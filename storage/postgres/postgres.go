@@ -90,7 +90,7 @@ func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
 func (s *Store) Server(ctx context.Context) (version string, readOnly bool, now time.Time, err error) {
 	_, _, err = one(ctx, s, func(row pgx.CollectableRow) (struct{}, error) {
 		return struct{}{}, row.Scan(&version, &readOnly, &now)
-	}, `SELECT 'PostgreSQL ' || current_setting('server_version'), current_setting('transaction_read_only')::boolean, clock_timestamp()`, pgx.NamedArgs{})
+	}, `SELECT 'PostgreSQL ' || current_setting('server_version'), current_setting('transaction_read_only')::boolean, clock_timestamp()`, named{})
 	return version, readOnly, now, err
 }
 
@@ -186,7 +186,7 @@ func violates(err error, constraint string) bool {
 }
 
 // exec runs one repeatable statement and returns how many rows it affected.
-func (s *Store) exec(ctx context.Context, sql string, args pgx.NamedArgs) (int64, error) {
+func (s *Store) exec(ctx context.Context, sql string, args named) (int64, error) {
 	return run(ctx, s, true, func(ctx context.Context) (int64, error) {
 		tag, err := s.pool.Exec(ctx, sql, args)
 		return tag.RowsAffected(), err
@@ -194,7 +194,7 @@ func (s *Store) exec(ctx context.Context, sql string, args pgx.NamedArgs) (int64
 }
 
 // one runs one repeatable statement and reads the row that it returns; found is false if there is none.
-func one[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string, args pgx.NamedArgs) (v T, found bool, err error) {
+func one[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string, args named) (v T, found bool, err error) {
 	v, err = run(ctx, s, true, func(ctx context.Context) (T, error) {
 		rows, err := s.pool.Query(ctx, sql, args)
 		if err != nil {
@@ -209,7 +209,7 @@ func one[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string
 }
 
 // oneGathered is one for a statement about that session or login, which goes out with others.
-func oneGathered[T any](ctx context.Context, s *Store, g *gatherer, about uuid.UUID, read func(pgx.Row) (T, error), sql string, args pgx.NamedArgs) (v T, found bool, err error) {
+func oneGathered[T any](ctx context.Context, s *Store, g *gatherer, about uuid.UUID, read func(pgx.Row) (T, error), sql string, args named) (v T, found bool, err error) {
 	v, err = run(ctx, s, true, func(ctx context.Context) (T, error) {
 		return gathered(ctx, g, about, read, sql, args)
 	})
@@ -220,7 +220,7 @@ func oneGathered[T any](ctx context.Context, s *Store, g *gatherer, about uuid.U
 }
 
 // many runs one query and reads its rows.
-func many[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string, args pgx.NamedArgs) ([]T, error) {
+func many[T any](ctx context.Context, s *Store, read pgx.RowToFunc[T], sql string, args named) ([]T, error) {
 	return run(ctx, s, true, func(ctx context.Context) ([]T, error) {
 		rows, err := s.pool.Query(ctx, sql, args)
 		if err != nil {
@@ -238,7 +238,7 @@ func recording(change, columns string) string {
 }
 
 // with adds the event's arguments to those of a statement made by recording.
-func with(e audit.Event, args pgx.NamedArgs) pgx.NamedArgs {
+func with(e audit.Event, args named) named {
 	args["e_id"], args["e_type"], args["e_actor"] = e.ID, string(e.Type), e.Actor
 	args["e_client"], args["e_user"], args["e_session"] = e.ClientID, e.UserID, e.SessionID
 	args["e_address"], args["e_request"], args["e_detail"] = e.Address, e.RequestID, e.Detail

@@ -15,28 +15,28 @@ const spend = `INSERT INTO used_once AS o (digest, use, expires_at) VALUES (@onc
 	ON CONFLICT (digest) DO UPDATE SET use = excluded.use, expires_at = greatest(o.expires_at, excluded.expires_at)
 	WHERE o.use = excluded.use OR o.expires_at <= now()`
 
-func onceArgs(o proofs.Once, args pgx.NamedArgs) pgx.NamedArgs {
+func onceArgs(o proofs.Once, args named) named {
 	args["once"], args["once_use"], args["once_ttl"] = o.Digest, [16]byte(o.Use), o.TTL
 	return args
 }
 
 // Spend implements proofs.Store.
 func (s *Store) Spend(ctx context.Context, o proofs.Once) (bool, error) {
-	n, err := s.exec(ctx, spend, onceArgs(o, pgx.NamedArgs{}))
+	n, err := s.exec(ctx, spend, onceArgs(o, named{}))
 	return n > 0, err
 }
 
 // DeleteUsedOnce implements storage.Store.
 func (s *Store) DeleteUsedOnce(ctx context.Context) (int64, error) {
 	return s.inBatches(ctx, `DELETE FROM used_once WHERE digest IN (
-		SELECT digest FROM used_once WHERE expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`, pgx.NamedArgs{})
+		SELECT digest FROM used_once WHERE expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`, named{})
 }
 
 // PushRequest implements authorizations.Store.
 func (s *Store) PushRequest(ctx context.Context, p authorizations.Pushed) error {
 	_, err := s.exec(ctx, `INSERT INTO pushed_requests (digest, client_id, form, expires_at)
 		VALUES (@digest, @client, @form, now() + @ttl::interval) ON CONFLICT (digest) DO NOTHING`,
-		pgx.NamedArgs{"digest": p.Digest, "client": p.ClientID, "form": p.Form, "ttl": authorizations.PushedTTL})
+		named{"digest": p.Digest, "client": p.ClientID, "form": p.Form, "ttl": authorizations.PushedTTL})
 	return err
 }
 
@@ -47,12 +47,12 @@ func (s *Store) TakeUpRequest(ctx context.Context, digest []byte, clientID strin
 		return p, err
 	}, `UPDATE pushed_requests SET browser = @browser
 		WHERE digest = @digest AND client_id = @client AND expires_at > now() AND (browser IS NULL OR browser = @browser)
-		RETURNING digest, client_id, form`, pgx.NamedArgs{"digest": digest, "client": clientID, "browser": browser})
+		RETURNING digest, client_id, form`, named{"digest": digest, "client": clientID, "browser": browser})
 }
 
 // DeletePushedRequests implements storage.Store.
 func (s *Store) DeletePushedRequests(ctx context.Context) (int64, error) {
 	return s.inBatches(ctx, `DELETE FROM pushed_requests WHERE digest IN (
 		SELECT digest FROM pushed_requests WHERE expires_at <= now() - @keep::interval LIMIT @batch FOR UPDATE SKIP LOCKED)`,
-		pgx.NamedArgs{"keep": authorizations.KeepPushed})
+		named{"keep": authorizations.KeepPushed})
 }

@@ -18,7 +18,7 @@ func (s *Store) CreateRegistrationToken(ctx context.Context, digest []byte, uses
 			ON CONFLICT (digest) DO UPDATE SET uses = registration_tokens.uses -- a repetition after a lost answer
 			RETURNING expires_at
 		), event AS (`+insertEvent+` FROM made ON CONFLICT (id) DO NOTHING) SELECT expires_at FROM made`,
-		with(e, pgx.NamedArgs{"digest": digest, "uses": uses, "ttl": ttl}))
+		with(e, named{"digest": digest, "uses": uses, "ttl": ttl}))
 	return expires.UTC(), err
 }
 
@@ -28,14 +28,14 @@ func (s *Store) RegistrationTokens(ctx context.Context) ([]clients.InitialToken,
 		err = row.Scan(&t.Digest, &t.Uses, &t.ExpiresAt)
 		t.ExpiresAt = t.ExpiresAt.UTC()
 		return t, err
-	}, `SELECT digest, uses, expires_at FROM registration_tokens WHERE uses > 0 AND expires_at > now() ORDER BY digest`, pgx.NamedArgs{})
+	}, `SELECT digest, uses, expires_at FROM registration_tokens WHERE uses > 0 AND expires_at > now() ORDER BY digest`, named{})
 }
 
 // RevokeRegistrationToken implements clients.RegistrationStore. It finds its own event where it is repeated after a lost answer.
 func (s *Store) RevokeRegistrationToken(ctx context.Context, digest []byte, e audit.Event) error {
 	n, err := s.exec(ctx, `WITH changed AS (DELETE FROM registration_tokens WHERE digest = @digest AND uses > 0 AND expires_at > now() RETURNING digest),
 		event AS (`+insertEvent+` FROM changed)
-		SELECT FROM changed UNION ALL SELECT FROM audit_events WHERE id = @e_id::uuid`, with(e, pgx.NamedArgs{"digest": digest}))
+		SELECT FROM changed UNION ALL SELECT FROM audit_events WHERE id = @e_id::uuid`, with(e, named{"digest": digest}))
 	if err == nil && n == 0 {
 		err = clients.ErrNoInitialToken
 	}
@@ -85,7 +85,7 @@ func (s *Store) RegisteredClient(ctx context.Context, id string, digest []byte) 
 		), settled AS (
 			UPDATE registrations r SET previous_digest = NULL FROM known WHERE r.client_id = known.client_id AND known.newest AND known.replaced AND r.digest = @digest
 		)
-		SELECT `+clientColumns+` FROM clients WHERE id IN (SELECT client_id FROM known) AND NOT disabled`, pgx.NamedArgs{"id": id, "digest": digest})
+		SELECT `+clientColumns+` FROM clients WHERE id IN (SELECT client_id FROM known) AND NOT disabled`, named{"id": id, "digest": digest})
 	if err == nil && !found {
 		err = clients.ErrRegistrationToken
 	}
@@ -96,7 +96,7 @@ func (s *Store) RegisteredClient(ctx context.Context, id string, digest []byte) 
 func (s *Store) RenewRegistration(ctx context.Context, id string, presented, digest []byte) (bool, error) {
 	n, err := s.exec(ctx, `UPDATE registrations SET previous_digest = @presented, digest = @digest
 		WHERE client_id = @id AND (digest IN (@presented, @digest) OR previous_digest = @presented)`,
-		pgx.NamedArgs{"id": id, "presented": presented, "digest": digest})
+		named{"id": id, "presented": presented, "digest": digest})
 	return n > 0, err
 }
 
@@ -113,7 +113,7 @@ func (s *Store) DeleteUnusedClients(ctx context.Context) (int64, error) {
 			WHERE NOT EXISTS (SELECT FROM clients c WHERE c.id = r.client_id) LIMIT @batch FOR UPDATE SKIP LOCKED)`,
 		`DELETE FROM registration_tokens WHERE digest IN (SELECT digest FROM registration_tokens WHERE uses <= 0 OR expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`,
 	} {
-		n, err := s.inBatches(ctx, sql, pgx.NamedArgs{"ttl": clients.UnusedTTL})
+		n, err := s.inBatches(ctx, sql, named{"ttl": clients.UnusedTTL})
 		total += n
 		errs = errors.Join(errs, err)
 	}

@@ -11,7 +11,7 @@ import (
 
 // Scopes implements clients.Store.
 func (s *Store) Scopes(ctx context.Context) ([]clients.Described, error) {
-	return many(ctx, s, pgx.RowToStructByPos[clients.Described], `SELECT name, description FROM scopes ORDER BY name`, pgx.NamedArgs{})
+	return many(ctx, s, pgx.RowToStructByPos[clients.Described], `SELECT name, description FROM scopes ORDER BY name`, named{})
 }
 
 var describeScope = recording(`
@@ -20,7 +20,7 @@ var describeScope = recording(`
 
 // DescribeScope implements clients.Store.
 func (s *Store) DescribeScope(ctx context.Context, d clients.Described, e audit.Event) error {
-	_, err := s.exec(ctx, describeScope, with(e, pgx.NamedArgs{"name": d.Name, "description": d.Description}))
+	_, err := s.exec(ctx, describeScope, with(e, named{"name": d.Name, "description": d.Description}))
 	return err
 }
 
@@ -31,7 +31,7 @@ const forgetScope = `WITH changed AS (DELETE FROM scopes WHERE name = @name RETU
 
 // ForgetScope implements clients.Store.
 func (s *Store) ForgetScope(ctx context.Context, name string, e audit.Event) error {
-	n, err := s.exec(ctx, forgetScope, with(e, pgx.NamedArgs{"name": name}))
+	n, err := s.exec(ctx, forgetScope, with(e, named{"name": name}))
 	if err == nil && n == 0 {
 		err = clients.ErrNoScope
 	}

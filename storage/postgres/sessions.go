@@ -36,7 +36,7 @@ var createSession = recording(`
 
 // CreateSession implements tokens.Store.
 func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.Event) (tokens.Grant, error) {
-	g, found, err := one(ctx, s, func(row pgx.CollectableRow) (tokens.Grant, error) { return readGrant(row) }, createSession, with(e, pgx.NamedArgs{
+	g, found, err := one(ctx, s, func(row pgx.CollectableRow) (tokens.Grant, error) { return readGrant(row) }, createSession, with(e, named{
 		"id": [16]byte(n.ID), "client": n.ClientID, "client_epoch": n.ClientEpoch, "user": n.UserID, "user_epoch": n.UserEpoch,
 		"scope": list(n.Scope), "audience": list(n.Audience), "digest": n.SecretDigest, "idle": n.IdleTTL, "ttl": n.TTL,
 		"address": n.Address, "user_agent": n.UserAgent, "jkt": n.JKT,
@@ -116,7 +116,7 @@ func (s *Store) SessionState(ctx context.Context, u tokens.Use, window time.Dura
 			EXISTS (SELECT FROM users u, clients c WHERE `+live+`), `+inWindow+`,
 			s.sequence, coalesce(u.username, ''), s.last_used_at, s.idle_expires_at, s.address, s.user_agent, coalesce(s.jkt, '')
 		FROM sessions s LEFT JOIN users u ON u.id = s.user_id WHERE s.id = @id`,
-		windowArgs(window, pgx.NamedArgs{"id": [16]byte(u.Session), "digest": u.SecretDigest}))
+		windowArgs(window, named{"id": [16]byte(u.Session), "digest": u.SecretDigest}))
 }
 
 // inWindow tells whether the last use of the session is a moment ago, so that its repetition is no theft. A window of 0
@@ -130,7 +130,7 @@ const inWindow = `(@window::interval > '0' AND s.last_used_at + @window::interva
 	WHERE i.ended_at > s.last_used_at))`
 
 // windowArgs adds the arguments of inWindow to those of a statement.
-func windowArgs(window time.Duration, args pgx.NamedArgs) pgx.NamedArgs {
+func windowArgs(window time.Duration, args named) named {
 	args["window"], args["lead"], args["gap"] = window, tokens.InterruptionLead, tokens.HeartbeatGap
 	return args
 }
@@ -154,7 +154,7 @@ var revokeReused = recording(`
 
 // RevokeReused implements tokens.Store.
 func (s *Store) RevokeReused(ctx context.Context, u tokens.Use, window time.Duration, e audit.Event) (bool, error) {
-	n, err := s.exec(ctx, revokeReused, with(e, windowArgs(window, pgx.NamedArgs{
+	n, err := s.exec(ctx, revokeReused, with(e, windowArgs(window, named{
 		"id": [16]byte(u.Session), "client": u.ClientID, "digest": u.SecretDigest, "used": u.From,
 	})))
 	return n > 0, err
@@ -172,7 +172,7 @@ func (s *Store) RevokeSession(ctx context.Context, id uuid.UUID, userID, reason 
 				@e_address::text, @e_request::text, @e_detail::text FROM changed
 		)
 		SELECT FROM changed
-		UNION ALL SELECT FROM audit_events WHERE id = @e_id::uuid -- a repetition after a lost answer`, with(e, pgx.NamedArgs{"id": [16]byte(id), "user": userID, "reason": reason}))
+		UNION ALL SELECT FROM audit_events WHERE id = @e_id::uuid -- a repetition after a lost answer`, with(e, named{"id": [16]byte(id), "user": userID, "reason": reason}))
 	return n > 0, err
 }
 
@@ -245,7 +245,7 @@ func (s *Store) RevokeAccessToken(ctx context.Context, t tokens.AccessToken, e a
 			if revoked = tag.RowsAffected() > 0; err != nil || !revoked {
 				return err
 			}
-			_, err = tx.Exec(ctx, insertEvent, with(e, pgx.NamedArgs{}))
+			_, err = tx.Exec(ctx, insertEvent, with(e, named{}))
 			return err
 		})
 		return revoked, err
@@ -274,7 +274,7 @@ func (s *Store) Sessions(ctx context.Context, f tokens.Filter) ([]tokens.Session
 			least(s.expires_at, s.idle_expires_at), s.address, s.user_agent
 		FROM sessions s, users u, clients c
 		WHERE `+where+` ORDER BY s.created_at DESC, s.id DESC LIMIT @limit`,
-		pgx.NamedArgs{"user": f.UserID, "client": f.ClientID, "created_at": createdAt, "after": after, "limit": f.Limit})
+		named{"user": f.UserID, "client": f.ClientID, "created_at": createdAt, "after": after, "limit": f.Limit})
 }
 
 func readSession(row pgx.CollectableRow) (n tokens.Session, err error) {
@@ -290,6 +290,6 @@ func (s *Store) LoggedInWithin(ctx context.Context, sessionID string, d time.Dur
 	recent, _, err := one(ctx, s, pgx.RowTo[bool], `SELECT s.created_at > now() - @d::interval AND (s.login_id IS NULL OR EXISTS (
 			SELECT FROM logins l WHERE l.id = s.login_id AND l.ended_at IS NULL AND l.auth_time > now() - @d::interval))
 			AND (NOT EXISTS (SELECT FROM factors f WHERE f.user_id = s.user_id) OR EXISTS (SELECT FROM logins l WHERE l.id = s.login_id AND l.acr = @two))
-		FROM sessions s WHERE s.id = @id`, pgx.NamedArgs{"id": sessionID, "d": d, "two": logins.TwoFactors})
+		FROM sessions s WHERE s.id = @id`, named{"id": sessionID, "d": d, "two": logins.TwoFactors})
 	return recent, err
 }

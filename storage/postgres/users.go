@@ -24,7 +24,7 @@ func readUser(row pgx.CollectableRow) (u users.User, err error) {
 	return u, err
 }
 
-func (s *Store) oneUser(ctx context.Context, sql string, args pgx.NamedArgs) (users.User, error) {
+func (s *Store) oneUser(ctx context.Context, sql string, args named) (users.User, error) {
 	u, found, err := one(ctx, s, readUser, sql, args)
 	if err == nil && !found {
 		err = users.ErrNotFound
@@ -40,14 +40,14 @@ func (s *Store) User(ctx context.Context, nameOrID string) (users.User, error) {
 		id = &text
 	}
 	return s.oneUser(ctx, `SELECT `+userColumns+` FROM users WHERE id = @id::uuid OR canonical = @name
-		ORDER BY id = @id::uuid DESC NULLS LAST LIMIT 1`, pgx.NamedArgs{"id": id, "name": nameOrID})
+		ORDER BY id = @id::uuid DESC NULLS LAST LIMIT 1`, named{"id": id, "name": nameOrID})
 }
 
 // Users implements users.Store.
 func (s *Store) Users(ctx context.Context, f users.Filter) ([]users.User, error) {
 	return many(ctx, s, readUser, `SELECT `+userColumns+` FROM users
 		WHERE canonical > @after AND (@query = '' OR position(@query IN canonical) > 0) ORDER BY canonical LIMIT @limit`,
-		pgx.NamedArgs{"query": f.Query, "after": f.After, "limit": f.Limit})
+		named{"query": f.Query, "after": f.After, "limit": f.Limit})
 }
 
 var createUser = recording(`
@@ -68,8 +68,8 @@ func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, 
 	return created, takenOr(err)
 }
 
-func createArgs(u users.User, canonical string, e audit.Event) pgx.NamedArgs {
-	return with(e, pgx.NamedArgs{
+func createArgs(u users.User, canonical string, e audit.Event) named {
+	return with(e, named{
 		"id": u.ID, "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin,
 		"profile": u.Stored(), "verified_email": u.VerifiedEmail(),
 	})
@@ -89,7 +89,7 @@ func takenOr(err error) error {
 // Rehash implements users.Store.
 func (s *Store) Rehash(ctx context.Context, id, oldHash, newHash string) error {
 	_, err := s.exec(ctx, `UPDATE users SET password_hash = @new WHERE id = @id AND password_hash = @old`,
-		pgx.NamedArgs{"id": id, "old": oldHash, "new": newHash})
+		named{"id": id, "old": oldHash, "new": newHash})
 	return err
 }
 
@@ -128,8 +128,8 @@ const endLoginsOf = `WITH u AS MATERIALIZED (SELECT id FROM users WHERE id = @id
 	WHERE l.user_id = u.id AND l.ended_at IS NULL AND l.expires_at > now()
 		AND l.id IS DISTINCT FROM (SELECT login_id FROM sessions WHERE id = @except::uuid AND user_id = u.id)`
 
-func changeArgs(id string, ch users.Changes, events []audit.Event) pgx.NamedArgs {
-	args := withAll(events, pgx.NamedArgs{
+func changeArgs(id string, ch users.Changes, events []audit.Event) named {
+	args := withAll(events, named{
 		"id": id, "hash": ch.PasswordHash, "disabled": ch.Disabled, "admin": ch.Admin,
 		"except": pgtype.Text{String: ch.Except, Valid: ch.Except != ""}, "epoch": ch.Epoch,
 		"profile": nil, "old_profile": nil, "verified_email": "", "raised": ch.RaisesEpoch(),
@@ -189,7 +189,7 @@ const deleteUser = `WITH changed AS (DELETE FROM users WHERE id = @id RETURNING 
 
 // DeleteUser implements users.Store.
 func (s *Store) DeleteUser(ctx context.Context, id string, e audit.Event) error {
-	args := with(e, pgx.NamedArgs{"id": id, "except": nil, "raised": true})
+	args := with(e, named{"id": id, "except": nil, "raised": true})
 	_, err := run(ctx, s, true, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, endLoginsOf, args); err != nil {
@@ -210,8 +210,8 @@ func (s *Store) DeleteUser(ctx context.Context, id string, e audit.Event) error 
 const throttled = `(SELECT coalesce(max(f.window_start + @window::interval - now()), '0') FROM login_failures f
 	WHERE f.subject IN (@username, @address) AND f.window_start > now() - @window::interval AND cardinality(f.attempts) >= @max)`
 
-func attemptArgs(a users.Attempt) pgx.NamedArgs {
-	return pgx.NamedArgs{"username": a.Username, "address": a.Address, "max": a.Max, "window": a.Window}
+func attemptArgs(a users.Attempt) named {
+	return named{"username": a.Username, "address": a.Address, "max": a.Max, "window": a.Window}
 }
 
 // standIn begins the selection of a user's hash that an unknown name's check is to cost as much as. Which one follows from the name, so that
@@ -294,7 +294,7 @@ func countFailure(ctx context.Context, tx pgx.Tx, a users.Attempt, failed, throt
 		}
 	}
 	for _, e := range count.Events(failed, throttled) {
-		if _, err := tx.Exec(ctx, insertEvent, with(e, pgx.NamedArgs{})); err != nil {
+		if _, err := tx.Exec(ctx, insertEvent, with(e, named{})); err != nil {
 			return count, err
 		}
 	}
