@@ -37,18 +37,33 @@ func (s *Store) Visitor(ctx context.Context, r logins.Ref, p authorizations.Part
 	return v.Login, v.allowed, ok, err
 }
 
-// createCode takes a share of the login, which its end waits for. What was allowed before is added to, unless it was allowed to
-// another client of that id.
-const createCode = `WITH pushed AS (
-		SELECT FROM pushed_requests WHERE digest = @pushed::bytea AND client_id = @client FOR UPDATE -- whoever is second finds it gone
-	), login AS (
+// grantingLogin is the login that a code is issued for, if it and the client are as they were looked at, and what is asked for is allowed.
+// A share of the login is taken, which its end waits for.
+const grantingLogin = `login AS (
 		SELECT l.id, l.user_id, l.user_epoch FROM logins l, users u, clients c
 		WHERE l.id = @login AND l.auth_time = @auth_time AND ` + liveLogin + `
 			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
+			AND (@unasked OR @confirmed OR EXISTS (SELECT FROM consents k WHERE ` + allowedBy + `
+				AND k.scope @> @consent_scope::text[] AND k.audience @> @audience::text[]))`
+
+const insertCode = `INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri, redirect_sent,
+		challenge, scope, audience, nonce, openid, consented, ends_with_login, jkt, expires_at)
+	SELECT @session, @digest, @client, @client_epoch, user_id, user_epoch, id, @redirect_uri, @redirect_sent,
+		@challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, @jkt, now() + @ttl::interval FROM login
+	ON CONFLICT (session_id) DO UPDATE SET failures = authorization_codes.failures -- a repetition after a lost answer
+	RETURNING session_id::text`
+
+// createAllowedCode is for a request that was not pushed, and was allowed before: the most frequent, and for the database twice as quick as
+// createCode.
+const createAllowedCode = `WITH ` + grantingLogin + ` FOR SHARE OF l) ` + insertCode
+
+// createCode also uses up a pushed request, and remembers what was allowed just now. That is added to what was allowed before,
+// unless it was allowed to another client of that id.
+const createCode = `WITH pushed AS (
+		SELECT FROM pushed_requests WHERE digest = @pushed::bytea AND client_id = @client FOR UPDATE -- whoever is second finds it gone
+	), ` + grantingLogin + `
 			AND (@pushed::bytea IS NULL OR EXISTS (SELECT FROM pushed)
 				OR EXISTS (SELECT FROM authorization_codes k WHERE k.session_id = @session)) -- a repetition after a lost answer
-			AND (@unasked OR @confirmed OR EXISTS (SELECT FROM consents k WHERE ` + allowedBy + `
-				AND k.scope @> @consent_scope::text[] AND k.audience @> @audience::text[]))
 		FOR SHARE OF l
 	), used AS (DELETE FROM pushed_requests WHERE digest = @pushed::bytea AND EXISTS (SELECT FROM login)
 	), consent AS (
@@ -59,20 +74,18 @@ const createCode = `WITH pushed AS (
 				THEN ARRAY(SELECT DISTINCT unnest(k.scope || excluded.scope)) ELSE excluded.scope END,
 			audience = CASE WHEN k.client_epoch = excluded.client_epoch AND k.redirects = excluded.redirects
 				THEN ARRAY(SELECT DISTINCT unnest(k.audience || excluded.audience)) ELSE excluded.audience END
-	), event AS (` + insertEvent + ` FROM login WHERE @confirmed ON CONFLICT (id) DO NOTHING)
-	INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri, redirect_sent,
-		challenge, scope, audience, nonce, openid, consented, ends_with_login, jkt, expires_at)
-	SELECT @session, @digest, @client, @client_epoch, user_id, user_epoch, id, @redirect_uri, @redirect_sent,
-		@challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, @jkt, now() + @ttl::interval FROM login
-	ON CONFLICT (session_id) DO UPDATE SET failures = authorization_codes.failures -- a repetition after a lost answer
-	RETURNING session_id::text`
+	), event AS (` + insertEvent + ` FROM login WHERE @confirmed ON CONFLICT (id) DO NOTHING) ` + insertCode
 
 // CreateCode implements authorizations.Store.
 func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, granted audit.Event) (bool, error) {
 	if _, err := uuid.Parse(n.Login.ID); err != nil {
 		return false, nil
 	}
-	_, created, err := oneGathered(ctx, s, s.codes, n.Code.Session, readText, createCode, with(granted, codeArgs(n, n.Code.Session, n.Code.Digest(), authorizations.CodeTTL)))
+	args, statement := codeArgs(n, n.Code.Session, n.Code.Digest(), authorizations.CodeTTL), createAllowedCode
+	if n.Confirmed || n.Request.Pushed != nil {
+		args, statement = with(granted, args), createCode
+	}
+	_, created, err := oneGathered(ctx, s, s.codes, n.Code.Session, readText, statement, args)
 	return created, err
 }
 

@@ -30,7 +30,7 @@ const redeemCode = `WITH login AS (
 			AND a.login_id = login.id
 			AND (NOT a.consented OR EXISTS (SELECT FROM consents k WHERE k.user_id = a.user_id AND k.client_id = a.client_id
 				AND k.scope @> a.scope AND k.audience @> a.audience))
-		RETURNING a.*, login.expires_at AS login_expires_at
+		RETURNING a.*, login.expires_at AS login_expires_at, u.username, u.profile
 	), session AS (
 		INSERT INTO sessions (id, user_id, user_epoch, client_epoch, expires_at, client_id, secret_digest, scope, audience,
 			idle_expires_at, address, user_agent, login_id, ends_with_login, openid, jkt)
@@ -43,7 +43,7 @@ const redeemCode = `WITH login AS (
 		SELECT @e_id::uuid, @e_type::text, user_id::text, client_id, user_id::text, id::text,
 			@e_address::text, @e_request::text, @e_detail::text FROM session
 	)
-	SELECT ` + grantColumns + `, code.nonce FROM session s JOIN code ON true JOIN users u ON u.id = s.user_id
+	SELECT ` + grantColumns + `, u.nonce FROM session s JOIN code u ON true
 	UNION ALL
 	SELECT ` + grantColumns + `, '' FROM sessions s JOIN users u ON u.id = s.user_id
 	WHERE s.id = @session AND s.secret_digest = @session_digest AND EXISTS (SELECT FROM audit_events WHERE id = @e_id::uuid)`
