@@ -68,6 +68,8 @@ type Store interface {
 	DueMails(ctx context.Context, limit int) ([]Mail, error)
 	// DeleteMail forgets a mail that was sent, or that there is no use in trying again.
 	DeleteMail(ctx context.Context, id uuid.UUID) error
+	// WaitingMails tells how many mails are still to be sent, and for how long the oldest has been.
+	WaitingMails(ctx context.Context) (n int64, oldest time.Duration, err error)
 }
 
 const (
@@ -131,6 +133,11 @@ func New(store Store, u *users.Service, cfg Config, log *slog.Logger) *Service {
 
 // Count has each attempt to send a mail counted, as delivered, refused for good, or failed, to be made again. It is called before the first.
 func (s *Service) Count(attempted func(outcome string)) { s.attempted = attempted }
+
+// Waiting tells how many mails are still to be sent, and for how long the oldest has been.
+func (s *Service) Waiting(ctx context.Context) (n int64, oldest time.Duration, err error) {
+	return s.store.WaitingMails(ctx)
+}
 
 // Enabled tells whether mails can be sent.
 func (s *Service) Enabled() bool { return s.cfg.Sender != nil }

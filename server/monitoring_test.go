@@ -213,5 +213,5 @@ func TestMonitoring(t *testing.T) {
 				}
 			}
 		}
-	}, func(s *settings) { s.registration = clients.RegistrationOpen })
+	}, func(s *settings) { s.registration, s.mailer = clients.RegistrationOpen, &mailbox{} })
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -337,6 +338,11 @@ func TestMailServerDown(t *testing.T) {
 			t.Error("it was not tried")
 		}
 		equal(t, "the attempts counted", r.metrics(t)[`signet_deliveries_total{kind="mail",outcome="failed"}`], fmt.Sprint(b.Int(t, "SELECT attempts FROM mails")))
+		m := r.metrics(t)
+		oldest, err := strconv.ParseFloat(m[`signet_deliveries_oldest_seconds{kind="mail"}`], 64)
+		if err != nil || oldest < 3600 || oldest > 4000 || m[`signet_deliveries_waiting{kind="mail"}`] != "1" || m[`signet_deliveries_waiting{kind="logout"}`] != "0" {
+			t.Errorf("%q wait, the oldest for %g s, %v", m[`signet_deliveries_waiting{kind="mail"}`], oldest, err)
+		}
 		r.close()
 		other := start(t, b, withMail(&box, users.SignUpOff))
 		box.breaks(nil)

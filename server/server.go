@@ -22,6 +22,7 @@ import (
 	"signet/audit"
 	"signet/clients"
 	"signet/keys"
+	"signet/mail"
 	"signet/proofs"
 	"signet/server/api"
 	"signet/server/console"
@@ -111,7 +112,7 @@ func New(cfg Config, db Database, d oauth.Services, log *slog.Logger) *Server {
 	d.Mails.Count(func(outcome string) { deliveries.WithLabelValues("mail", outcome).Inc() })
 	t.CountNotices(func(outcome string) { deliveries.WithLabelValues("logout", outcome).Inc() })
 	registry.MustRegister(s.duration, s.outages, s.outage, s.refused, deliveries, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&poolCollector{db}, &keyCollector{k})
+		&poolCollector{db}, &keyCollector{k}, &outboxCollector{d.Mails, t})
 	return s
 }
 
@@ -282,6 +283,38 @@ func (p *poolCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(poolConnections, prometheus.GaugeValue, float64(idle), "idle")
 	ch <- prometheus.MustNewConstMetric(poolLimit, prometheus.GaugeValue, float64(limit))
 	ch <- prometheus.MustNewConstMetric(poolWaits, prometheus.CounterValue, float64(waits))
+}
+
+// outboxCollector looks what waits in the outboxes when it is asked for: on each replica it is that of all.
+type outboxCollector struct {
+	mails  *mail.Service
+	tokens *tokens.Service
+}
+
+var (
+	outboxWaiting = prometheus.NewDesc("signet_deliveries_waiting", "Mails that are to be sent, and clients that are to be told of log-outs, on all replicas together.", []string{"kind"}, nil)
+	outboxOldest  = prometheus.NewDesc("signet_deliveries_oldest_seconds", "For how long the oldest of them has waited.", []string{"kind"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (o *outboxCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- outboxWaiting
+	ch <- outboxOldest
+}
+
+// Collect implements prometheus.Collector. What is not known is left out: there may be no database. So are mails that nobody sends.
+func (o *outboxCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for kind, waiting := range map[string]func(context.Context) (int64, time.Duration, error){"mail": o.mails.Waiting, "logout": o.tokens.WaitingNotices} {
+		if kind == "mail" && !o.mails.Enabled() {
+			continue
+		}
+		if n, oldest, err := waiting(ctx); err == nil {
+			ch <- prometheus.MustNewConstMetric(outboxWaiting, prometheus.GaugeValue, float64(n), kind)
+			ch <- prometheus.MustNewConstMetric(outboxOldest, prometheus.GaugeValue, oldest.Seconds(), kind)
+		}
+	}
 }
 
 // keyCollector reads how old the current signing key is when it is asked for.

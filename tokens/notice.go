@@ -70,6 +70,11 @@ func (s *Service) TellOfLogouts(ctx context.Context, known *clients.Service, p P
 // the first.
 func (s *Service) CountNotices(attempted func(outcome string)) { s.noticed = attempted }
 
+// WaitingNotices tells how many clients are still to be told of the end of a login, and for how long the first of them has been.
+func (s *Service) WaitingNotices(ctx context.Context) (n int64, oldest time.Duration, err error) {
+	return s.store.WaitingNotices(ctx)
+}
+
 // TellDue makes the attempts that are due. A client that does not answer is left alone until its next turn, so that it holds up the
 // others once and no more, however much it is to be told.
 func (s *Service) TellDue(ctx context.Context, known *clients.Service, p Poster) error {

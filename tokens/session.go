@@ -208,6 +208,8 @@ type Store interface {
 	DueNotices(ctx context.Context, limit int) ([]Notice, error)
 	// DeleteNotice forgets a notice that was taken, or that there is no use in repeating.
 	DeleteNotice(ctx context.Context, n Notice) error
+	// WaitingNotices tells how many clients are still to be told of the end of a login, and for how long the first of them has been.
+	WaitingNotices(ctx context.Context) (n int64, oldest time.Duration, err error)
 	// Beat renews the heartbeat if nobody has in the last second. One that comes more than HeartbeatGap late writes the interruption
 	// down, with the event, whose detail is its length, and returns it: of any number of replicas one does.
 	Beat(ctx context.Context, e audit.Event) (i Interruption, ok bool, err error)

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -153,6 +154,11 @@ func (s *Store) DueNotices(ctx context.Context, limit int) ([]tokens.Notice, err
 		WHERE n.login_id = due.login_id AND n.client_id = due.client_id
 		RETURNING n.client_id, n.user_id::text, n.login_id::text, n.attempts, now()`,
 		named{"limit": limit, "ttl": tokens.NoticeTTL, "first": tokens.NoticePause(1), "longest": tokens.NoticePause(1 << 10)})
+}
+
+// WaitingNotices implements tokens.Store.
+func (s *Store) WaitingNotices(ctx context.Context) (n int64, oldest time.Duration, err error) {
+	return s.waiting(ctx, "logout_notices", tokens.NoticeTTL)
 }
 
 // DeleteNotice implements tokens.Store.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -50,6 +51,19 @@ func (s *Store) DueMails(ctx context.Context, limit int) ([]mail.Mail, error) {
 func (s *Store) DeleteMail(ctx context.Context, id uuid.UUID) error {
 	_, err := s.exec(ctx, `DELETE FROM mails WHERE id = @id`, named{"id": [16]byte(id)})
 	return err
+}
+
+// WaitingMails implements mail.Store.
+func (s *Store) WaitingMails(ctx context.Context) (n int64, oldest time.Duration, err error) {
+	return s.waiting(ctx, "mails", mail.TTL)
+}
+
+// waiting tells how much waits in an outbox, and since when, of what is younger than ttl: the rest is not tried any more.
+func (s *Store) waiting(ctx context.Context, outbox string, ttl time.Duration) (n int64, oldest time.Duration, err error) {
+	oldest, _, err = one(ctx, s, func(row pgx.CollectableRow) (oldest time.Duration, err error) {
+		return oldest, row.Scan(&n, &oldest)
+	}, `SELECT count(*), coalesce(now() - min(created_at), '0') FROM `+outbox+` WHERE created_at > now() - @ttl::interval`, pgx.NamedArgs{"ttl": ttl})
+	return n, oldest, err
 }
 
 // DeleteUnsentMails implements storage.Store.

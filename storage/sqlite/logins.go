@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -174,6 +175,11 @@ func (s *Store) DueNotices(ctx context.Context, limit int) (due []tokens.Notice,
 		return nil
 	})
 	return due, err
+}
+
+// WaitingNotices implements tokens.Store.
+func (s *Store) WaitingNotices(ctx context.Context) (n int64, oldest time.Duration, err error) {
+	return s.waiting(ctx, "logout_notices", tokens.NoticeTTL)
 }
 
 // DeleteNotice implements tokens.Store.

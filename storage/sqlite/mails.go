@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -65,6 +66,19 @@ func (s *Store) DueMails(ctx context.Context, limit int) (due []mail.Mail, err e
 func (s *Store) DeleteMail(ctx context.Context, id uuid.UUID) error {
 	_, err := s.exec(ctx, `DELETE FROM mails WHERE id = @id`, args{"id": id.String()})
 	return err
+}
+
+// WaitingMails implements mail.Store.
+func (s *Store) WaitingMails(ctx context.Context) (n int64, oldest time.Duration, err error) {
+	return s.waiting(ctx, "mails", mail.TTL)
+}
+
+// waiting tells how much waits in an outbox, and since when, of what is younger than ttl: the rest is not tried any more.
+func (s *Store) waiting(ctx context.Context, outbox string, ttl time.Duration) (n int64, oldest time.Duration, err error) {
+	micros, _, err := first(many(ctx, s, func(row *sql.Rows) (micros int64, err error) {
+		return micros, row.Scan(&n, &micros)
+	}, `SELECT count(*), coalesce(@now - min(created_at), 0) FROM `+outbox+` WHERE created_at > @now - @ttl`, args{"ttl": ttl.Microseconds()}))
+	return n, time.Duration(micros) * time.Microsecond, err
 }
 
 // DeleteUnsentMails implements storage.Store.

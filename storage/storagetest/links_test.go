@@ -191,9 +191,19 @@ func TestMails(t *testing.T) {
 				equal(t, "mail", got[0], m)
 			}
 		}
+		waiting := func(want int64, least time.Duration) {
+			t.Helper()
+			n, oldest, err := w.WaitingMails(t.Context())
+			check(t, err)
+			if n != want || oldest < least || oldest > least+time.Minute {
+				t.Errorf("%d wait, the oldest for %s; want %d, %s", n, oldest, want, least)
+			}
+		}
 		due(1)
 		due(0)
+		waiting(1, 0)
 		w.Age(t, mail.Pause(1))
+		waiting(1, mail.Pause(1))
 		due(1)
 		w.Age(t, mail.Pause(1))
 		due(0)
@@ -202,10 +212,12 @@ func TestMails(t *testing.T) {
 		check(t, w.DeleteMail(t.Context(), m.ID))
 		w.Age(t, time.Hour)
 		due(0)
+		waiting(0, 0)
 		m.ID, m.Attempts, m.Locales = uuid.New(), 0, []string{}
 		check(t, w.CreateMail(t.Context(), m))
 		w.Age(t, mail.TTL)
 		due(0)
+		waiting(0, 0) // in vain
 		if n := ok[int64](t)(w.DeleteUnsentMails(t.Context())); n != 1 {
 			t.Errorf("%d deleted", n)
 		}

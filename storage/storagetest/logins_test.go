@@ -397,7 +397,17 @@ func TestNotices(t *testing.T) {
 		if due := ok[[]tokens.Notice](t)(w.DueNotices(t.Context(), 10)); len(due) > 0 {
 			t.Errorf("before the log-out: %v", due)
 		}
+		waiting := func(want int64, least time.Duration) {
+			t.Helper()
+			n, oldest, err := w.WaitingNotices(t.Context())
+			check(t, err)
+			if n != want || oldest < least || oldest > least+time.Minute {
+				t.Errorf("%d wait, the oldest for %s; want %d, %s", n, oldest, want, least)
+			}
+		}
+		waiting(0, 0)
 		ok[bool](t)(w.EndLogin(t.Context(), n.ID, newEvent(audit.Logout)))
+		waiting(2, 0)
 		var mu sync.Mutex
 		var got []string
 		var racing sync.WaitGroup
@@ -433,7 +443,9 @@ func TestNotices(t *testing.T) {
 				check(t, w.DeleteNotice(t.Context(), due[0]))
 			}
 		}
+		waiting(1, 70*time.Second)
 		w.Age(t, tokens.NoticeTTL)
+		waiting(0, 0)
 		if due := ok[[]tokens.Notice](t)(w.DueNotices(t.Context(), 10)); len(due) > 0 {
 			t.Errorf("after a day: %+v", due)
 		}
