@@ -23,7 +23,8 @@ export async function login({ issuer, clientId, secret, app }) {
   });
 
   routes.get('/callback', async (req, res) => {
-    const { login } = req.session;
+    const { login, user } = req.session;
+    if (!login && user) return res.redirect(303, '/'); // back by the browser's button, with an answer that nobody waits for any more
     if (!login) return res.status(400).send('This login has not begun in this browser, or too long ago. <a href="/login">Try again</a>');
     delete req.session.login;
     let tokens;

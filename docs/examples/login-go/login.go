@@ -60,6 +60,10 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	begun, err := r.Cookie("shop_login_" + q.Get("state"))
 	if err != nil || q.Get("iss") != a.signet.issuer {
+		if a.sessions.of(r) != nil { // back by the browser's button, with an answer that nobody waits for any more
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+			return
+		}
 		a.show(w, http.StatusBadRequest, "This login has not begun in this browser, or too long ago. Try again.")
 		return
 	}

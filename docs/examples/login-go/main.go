@@ -47,6 +47,7 @@ func main() {
 		Addr: address.Host, ReadHeaderTimeout: 5 * time.Second,
 		Handler: http.NewCrossOriginProtection().Handler(mux), // no other site logs anybody out
 	}
+	log.Print("the shop is at ", a.url)
 	log.Fatal(server.ListenAndServe())
 }
 

@@ -61,6 +61,8 @@ def callback():
     try:
         tokens = signet.authorize_access_token()  # it checks the state, the ID token, its nonce and its signature
     except OAuthError as err:  # access_denied: the user does not want to
+        if session.get("id") in sessions:  # back by the browser's button, with an answer that nobody waits for any more
+            return redirect("/", 303)
         return show(f"You are not logged in: {err.error}.", 403)
     session.clear()
     session["id"] = secrets.token_urlsafe()

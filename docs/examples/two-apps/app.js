@@ -35,7 +35,8 @@ app.get('/login', async (req, res) => {
 });
 
 app.get('/callback', async (req, res) => {
-  const { login } = req.session;
+  const { login, username: user } = req.session;
+  if (!login && user) return res.redirect(303, '/'); // back by the browser's button, with an answer that nobody waits for any more
   if (!login) return res.status(400).send('This login has not begun in this browser. <a href="/login">Try again</a>');
   let tokens;
   try {
