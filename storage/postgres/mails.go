@@ -60,9 +60,9 @@ func (s *Store) WaitingMails(ctx context.Context) (n int64, oldest time.Duration
 
 // waiting tells how much waits in an outbox, and since when, of what is younger than ttl: the rest is not tried any more.
 func (s *Store) waiting(ctx context.Context, outbox string, ttl time.Duration) (n int64, oldest time.Duration, err error) {
-	oldest, _, err = one(ctx, s, func(row pgx.CollectableRow) (oldest time.Duration, err error) {
-		return oldest, row.Scan(&n, &oldest)
-	}, `SELECT count(*), coalesce(now() - min(created_at), '0') FROM `+outbox+` WHERE created_at > now() - @ttl::interval`, pgx.NamedArgs{"ttl": ttl})
+	_, _, err = one(ctx, s, func(row pgx.CollectableRow) (struct{}, error) {
+		return struct{}{}, row.Scan(&n, &oldest)
+	}, `SELECT count(*), coalesce(now() - min(created_at), '0') FROM `+outbox+` WHERE created_at > now() - @ttl::interval`, named{"ttl": ttl})
 	return n, oldest, err
 }
 

@@ -75,8 +75,9 @@ func (s *Store) WaitingMails(ctx context.Context) (n int64, oldest time.Duration
 
 // waiting tells how much waits in an outbox, and since when, of what is younger than ttl: the rest is not tried any more.
 func (s *Store) waiting(ctx context.Context, outbox string, ttl time.Duration) (n int64, oldest time.Duration, err error) {
-	micros, _, err := first(many(ctx, s, func(row *sql.Rows) (micros int64, err error) {
-		return micros, row.Scan(&n, &micros)
+	var micros int64
+	_, _, err = first(many(ctx, s, func(row *sql.Rows) (struct{}, error) {
+		return struct{}{}, row.Scan(&n, &micros)
 	}, `SELECT count(*), coalesce(@now - min(created_at), 0) FROM `+outbox+` WHERE created_at > @now - @ttl`, args{"ttl": ttl.Microseconds()}))
 	return n, time.Duration(micros) * time.Microsecond, err
 }
