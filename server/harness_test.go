@@ -55,6 +55,7 @@ type settings struct {
 	sessionTTL    time.Duration
 	retryWindow   time.Duration
 	maxFailures   int
+	hashMemory    uint32
 	loginWindow   time.Duration
 	proxies       []netip.Prefix
 	origins       []string
@@ -102,12 +103,13 @@ type replica struct {
 	closeStore func()
 }
 
-// start starts a replica on the backend. Failed logins are unlimited unless the test is about them: most tests share one address.
+// start starts a replica on the backend. Unless a test is about them, failed logins are unlimited, as most tests share one address, and
+// passwords cheap.
 func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	t.Helper()
 	set := settings{
 		issuer: issuer, secret: sharedSecret, alg: keys.ES256, accessTTL: 15 * time.Minute, refreshTTL: 30 * 24 * time.Hour,
-		sessionTTL: 90 * 24 * time.Hour, retryWindow: 10 * time.Second, maxFailures: 1 << 20, loginWindow: 15 * time.Minute,
+		sessionTTL: 90 * 24 * time.Hour, retryWindow: 10 * time.Second, maxFailures: 1 << 20, hashMemory: 8, loginWindow: 15 * time.Minute,
 		log: slog.New(slog.DiscardHandler),
 	}
 	for _, f := range change {
@@ -129,7 +131,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 		known.Documents = caller
 	}
 	r.clients = clients.New(r.store, known, set.log)
-	r.users = users.New(r.store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: set.loginWindow, SignUp: set.signUp}, set.log)
+	r.users = users.New(r.store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: set.loginWindow, SignUp: set.signUp, HashMemory: set.hashMemory}, set.log)
 	r.mails = mail.New(r.store, r.users, mail.Config{Issuer: set.issuer, Brand: "Example", Sender: set.mailer}, set.log)
 	r.keys = keys.New(r.store, keys.Config{
 		Secret: secret, Algorithm: set.alg, SigningSecret: []byte(set.signingSecret), TokenTTL: set.accessTTL, RotateEvery: 30 * 24 * time.Hour,
@@ -172,6 +174,9 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	r.http.Transport = described{r.http.Transport}
 	return r
 }
+
+// dearPasswords makes the hash of a password as dear as it is in earnest.
+func dearPasswords(s *settings) { s.hashMemory = 0 }
 
 // each runs f on a fresh server on either kind of database.
 func each(t *testing.T, f func(t *testing.T, r *replica), change ...func(*settings)) {

@@ -203,5 +203,5 @@ func TestOverload(t *testing.T) {
 			t.Error("400 logins at once were all taken on")
 		}
 		isRefused(t, r.passwordGrant(t, c, "nobody", password))
-	})
+	}, dearPasswords)
 }

@@ -187,7 +187,7 @@ func (r *repeating) Read(p []byte) (int, error) {
 
 func TestForeignHashes(t *testing.T) {
 	t.Parallel()
-	h := newHasher()
+	h := newHasher(argonMemory)
 	bcryptTail := strings.Repeat("a", 53)
 	const salt, key = "c2FsdHNhbHRzYWx0", "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U"
 	for hash, want := range map[string]string{
@@ -251,7 +251,7 @@ func FuzzImport(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	h := newHasher()
+	h := newHasher(argonMemory)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := openImport(strings.NewReader(string(data)))
 		if err != nil {

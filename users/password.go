@@ -44,8 +44,9 @@ type hasher struct {
 	queue   chan struct{} // and for each one waiting or being computed
 }
 
-func newHasher() *hasher {
-	argon, err := argon2.New(argon2.WithVariantID(), argon2.WithM(argonMemory), argon2.WithT(argonPasses), argon2.WithP(argonLanes))
+// newHasher makes one whose hashes take that much memory, in KiB.
+func newHasher(memory uint32) *hasher {
+	argon, err := argon2.New(argon2.WithVariantID(), argon2.WithM(memory), argon2.WithT(argonPasses), argon2.WithP(argonLanes))
 	if err != nil {
 		panic(err) // only for parameters out of range
 	}
@@ -56,7 +57,7 @@ func newHasher() *hasher {
 	n := runtime.GOMAXPROCS(0)
 	h := &hasher{
 		argon: argon, decoder: decoder,
-		current: fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=%d$", argonMemory, argonPasses, argonLanes),
+		current: fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=%d$", memory, argonPasses, argonLanes),
 		cores:   make(chan struct{}, n),
 		queue:   make(chan struct{}, n*(1+queuePerCore)),
 	}

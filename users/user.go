@@ -1,6 +1,7 @@
 package users
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -123,6 +124,7 @@ type Config struct {
 	MaxFailures int           // failed logins for one username or address before they are throttled
 	Window      time.Duration // for how long failures count
 	SignUp      SignUp        // who may make an account; empty: off
+	HashMemory  uint32        // what a password's hash takes, in KiB; 0: what is recommended
 }
 
 // Service looks after users and checks their passwords.
@@ -139,7 +141,7 @@ type Service struct {
 // New returns a service on the store.
 func New(store Store, cfg Config, log *slog.Logger) *Service {
 	return &Service{
-		store: store, cfg: cfg, log: log, hasher: newHasher(),
+		store: store, cfg: cfg, log: log, hasher: newHasher(cmp.Or(cfg.HashMemory, argonMemory)),
 		failKey: cfg.Secret.Derive("failed login v1")[0], linkTagger: cfg.Secret.Tagger("link tag v1"),
 	}
 }

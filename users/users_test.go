@@ -93,7 +93,7 @@ func (s *Service) try(t testing.TB, username, password string) error {
 
 func TestPasswordsAreHashedAsRecommended(t *testing.T) {
 	t.Parallel()
-	h := newHasher()
+	h := newHasher(argonMemory)
 	seen := map[string]bool{}
 	for range 3 {
 		hash, err := h.hash(t.Context(), "correct horse")
@@ -122,7 +122,7 @@ func TestPasswordsAreHashedAsRecommended(t *testing.T) {
 // The hash that stands in for an unknown user's is of today's parameters, so that it costs the same, and opens to nobody.
 func TestNobodysHash(t *testing.T) {
 	t.Parallel()
-	h := newHasher()
+	h := newHasher(argonMemory)
 	digest, err := h.decoder.Decode(h.dummy)
 	check(t, err)
 	if _, ok := digest.(*argon2.Digest); !ok || !strings.HasPrefix(h.dummy, h.current) {
@@ -143,7 +143,7 @@ func TestNobodysHash(t *testing.T) {
 // A stand-in is checked in the place of nobody's hash, whatever its kind, and opens to nobody either.
 func TestStandIn(t *testing.T) {
 	t.Parallel()
-	h := newHasher()
+	h := newHasher(argonMemory)
 	for name, hash := range imported(t) {
 		if ok, anew, err := h.verify(t.Context(), "", hash, "correct horse"); ok || anew != "" || err != nil {
 			t.Errorf("%s: %v, %q, %v", name, ok, anew, err)
@@ -221,7 +221,7 @@ func TestBcryptDoesNotCutPasswordsOff(t *testing.T) {
 
 func TestUnreadableHashIsAnError(t *testing.T) {
 	t.Parallel()
-	h := newHasher()
+	h := newHasher(argonMemory)
 	for _, hash := range []string{"none", "$argon2id$", "$md5$x$y", "plaintext", "$1$salt$hash"} {
 		if ok, _, err := h.verify(t.Context(), hash, "", hash); ok || err == nil || strings.Contains(err.Error(), hash) {
 			t.Errorf("%q: %v, %v", hash, ok, err)
@@ -232,7 +232,7 @@ func TestUnreadableHashIsAnError(t *testing.T) {
 // A disabled user, an unknown one and a wrong password are told apart by nobody.
 func TestOneAnswerForEveryFailure(t *testing.T) {
 	t.Parallel()
-	hash, err := newHasher().hash(t.Context(), "correct horse")
+	hash, err := newHasher(argonMemory).hash(t.Context(), "correct horse")
 	check(t, err)
 	for name, c := range map[string]struct {
 		user               User
@@ -263,7 +263,7 @@ func TestOneAnswerForEveryFailure(t *testing.T) {
 func TestQueueOverflow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHasher()
+		h := newHasher(argonMemory)
 		h.cores, h.queue = make(chan struct{}, 1), make(chan struct{}, 3)
 		release, err := h.acquire(t.Context())
 		check(t, err)

@@ -105,7 +105,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *site {
 	check(t, store.Migrate(t.Context()))
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.clients = clients.New(store, clients.Config{}, log)
-	s.users = users.New(store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: 15 * time.Minute, SignUp: set.signUp}, log)
+	s.users = users.New(store, users.Config{Secret: secret, MaxFailures: set.maxFailures, Window: 15 * time.Minute, SignUp: set.signUp, HashMemory: 8}, log)
 	s.keys = keys.New(store, keys.Config{
 		Secret: secret, Algorithm: set.alg, SigningSecret: []byte(strings.Repeat("s", 32)), TokenTTL: set.accessTTL, RotateEvery: 30 * 24 * time.Hour,
 	}, log)
