@@ -145,7 +145,11 @@ func startCluster(bin string, durable bool, settings []string) (url string, stop
 	if err != nil {
 		return "", nil, err
 	}
-	dir, err := os.MkdirTemp(tempDir(owner), "signet-postgres-")
+	parent := tempDir(owner)
+	if !durable && inMemory() {
+		parent = memory
+	}
+	dir, err := os.MkdirTemp(parent, "signet-postgres-")
 	if err != nil {
 		return "", nil, err
 	}
@@ -293,6 +297,17 @@ func serverUser() (*syscall.Credential, error) {
 		return nil, err
 	}
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+// memory is where Linux has a file system without a disk.
+const memory = "/dev/shm"
+
+// inMemory tells whether a cluster has room in memory. A new database is hundreds of files, which takes a disk's file system longer than
+// PostgreSQL itself.
+func inMemory() bool {
+	const room = 4 << 30
+	var fs syscall.Statfs_t
+	return syscall.Statfs(memory, &fs) == nil && fs.Bavail*uint64(fs.Bsize) >= room //nolint:gosec // a size
 }
 
 // tempDir is where temporary files go, in a place that the server's user can reach.
