@@ -614,6 +614,48 @@ func TestDPoPProofs(t *testing.T) {
 	})
 }
 
+// A script may send a proof wherever it may call, and reads the nonce that the next one is to hold.
+func TestProofsFromScripts(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		const page = "https://app.example.com"
+		key := newKey(t, jose.ES256)
+		spa := r.app(t, "spa", public, func(c *clients.Client) { c.RedirectURIs = []string{page + "/cb"} })
+		r.app(t, "web", func(c *clients.Client) { c.BrowserOrigins = []string{page} })
+		for _, path := range []string{"/token", "/par", "/userinfo", "/account"} {
+			method := http.MethodPost
+			if path == "/account" {
+				method = http.MethodGet
+			}
+			send := func(method string, options ...option) http.Header {
+				body := ""
+				if method == http.MethodPost {
+					body = form("client_id", spa.ID).Encode()
+				}
+				req := r.request(t.Context(), path, body, append(options, header("Origin", page))...)
+				req.Method = method
+				return r.do(t, req).header
+			}
+			for name, proof := range map[string]option{
+				"good":         key.bound(t, method, path, set{"ath": athOf("x")}),
+				"an old nonce": key.bound(t, method, path, set{"ath": athOf("x"), "nonce": "old"}),
+			} {
+				h := send(method, proof, header("Authorization", "DPoP x"))
+				if path == "/token" || path == "/par" {
+					h = send(method, proof)
+				}
+				exposed := strings.Split(strings.ReplaceAll(h.Get("Access-Control-Expose-Headers"), " ", ""), ",")
+				if h.Get("DPoP-Nonce") == "" || h.Get("Access-Control-Allow-Origin") == "" || !slices.ContainsFunc(exposed, func(name string) bool { return strings.EqualFold(name, "DPoP-Nonce") }) {
+					t.Errorf("%s, %s: %v", path, name, h)
+				}
+			}
+			h := send(http.MethodOptions, header("Access-Control-Request-Method", method), header("Access-Control-Request-Headers", "authorization,dpop"))
+			if h.Get("Access-Control-Allow-Headers") != "authorization,dpop" {
+				t.Errorf("%s: preflight: %v", path, h)
+			}
+		}
+	})
+}
+
 // Tokens that are bound to a key are good for its holder alone.
 func TestBoundTokens(t *testing.T) {
 	onBackends(t, func(t *testing.T, b *backend) {
