@@ -35,6 +35,22 @@ func harmless(t *testing.T, what string, v view) {
 	}
 }
 
+// Who mistypes an address in a browser gets a page in their language; a program gets JSON, as everywhere.
+func TestUnknownPathsAnswerBrowsersWithAPage(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		browser := header("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8")
+		for _, path := range []string{"/", "/nothing", "/authorize/", "/.well-known/nothing"} {
+			v := r.surfer(t).open(http.MethodGet, path, "", browser, header("Accept-Language", "de"))
+			if v.page(t, http.StatusNotFound); !strings.Contains(v.body, "Hier ist nichts") {
+				t.Errorf("%s: the page says %.300s", path, v.body)
+			}
+			for _, accept := range []string{"*/*", "application/json", "application/json, text/html", ""} {
+				r.get(t, path, header("Accept", accept)).want(t, http.StatusNotFound, "not_found")
+			}
+		}
+	})
+}
+
 // Whatever stands in a parameter of a page: no fault, and nobody is sent where they should not be.
 func TestBadParametersOfPages(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {

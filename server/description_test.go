@@ -128,6 +128,9 @@ func (s *description) conform(req *http.Request, status int, header http.Header,
 		if status != http.StatusNotFound {
 			return fmt.Errorf("the path is not described, and the answer is not 404")
 		}
+		if strings.HasPrefix(req.Header.Get("Accept"), "text/html") && strings.HasPrefix(header.Get("Content-Type"), "text/html") {
+			return nil // a page for somebody at a browser
+		}
 		return s.answers(req.Method, "#/components/responses/NotFound", s.doc.Components.Responses["NotFound"].Value, header, body)
 	}
 	operations := item.Operations()

@@ -140,6 +140,10 @@ func (s *Server) Public() http.Handler {
 			s.console.NotFound(c)
 			return
 		}
+		if c.NegotiateFormat(gin.MIMEJSON, gin.MIMEHTML) == gin.MIMEHTML { // somebody at a browser
+			s.cfg.Pages.Error(c, http.StatusNotFound, nil, pages.Error{Kind: pages.NotFound})
+			return
+		}
 		notFound(c)
 	})
 	return r
