@@ -75,6 +75,7 @@ type config struct {
 	LogLevel              logLevel     `env:"SIGNET_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	secret                keys.Secret  // of Secret, or of the data directory's secret file
 	unknown               []string     // names that begin with SIGNET_ and are no setting
+	issuerGiven           bool         // Issuer is not the default
 	terminal              io.Writer    // where mails are printed for want of a mail server; nil: nowhere
 
 	playground *playground.Config // of signet dev; nil: there is none
@@ -103,6 +104,7 @@ func loadConfig() (config, error) {
 	if cfg.DatabaseURL == "" {
 		cfg.DatabaseURL = cfg.embeddedURL()
 	}
+	cfg.issuerGiven = environment["SIGNET_ISSUER"] != ""
 	names := settings()
 	for name := range environment {
 		known := slices.ContainsFunc(names, func(s setting) bool { return s.name == name })

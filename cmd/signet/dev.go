@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"strings"
 
@@ -34,6 +35,9 @@ func devCommand() *cobra.Command {
 				return err
 			}
 			cfg.DrainDelay = 0 // nobody balances load between demos
+			if !cfg.issuerGiven {
+				cfg.Issuer = devIssuer(cfg) // where 8080 is taken, people choose another port and nothing else
+			}
 			out := cmd.OutOrStdout()
 			cfg.terminal, cfg.playground = out, playgroundOf(cfg)
 			if !cfg.embedded() {
@@ -64,6 +68,13 @@ type demoSecrets struct{ client, demo, admin string }
 func demoCredentials(s keys.Secret) demoSecrets {
 	derive := func(label string) string { return base64.RawURLEncoding.EncodeToString(s.Derive(label)[0]) }
 	return demoSecrets{"sgs_" + derive("demo client v1"), derive("demo user v1")[:20], derive("demo admin v1")[:20]}
+}
+
+// devIssuer is the issuer at the port that is listened on. It is localhost, for browsers keep passkeys for names alone.
+func devIssuer(cfg config) string {
+	scheme, _, _ := strings.Cut(localURL(cfg), ":")
+	_, port, _ := net.SplitHostPort(cfg.Listen) // checked when it was read
+	return scheme + "://" + net.JoinHostPort("localhost", port)
 }
 
 // playgroundOf is where the playground is: at the issuer's address, and at those that people type.
@@ -126,12 +137,16 @@ func (a *app) checkDemo(ctx context.Context, w io.Writer, d demoSecrets) error {
 // printDemo prints the tour. The lines are for any POSIX shell and need nothing but curl and sed.
 func printDemo(w io.Writer, cfg config, d demoSecrets) error {
 	database := strings.TrimPrefix(cfg.DatabaseURL, "sqlite:")
+	pages := localURL(cfg)
+	if u, err := url.Parse(cfg.Issuer); err == nil && clients.Loopback(u.Hostname()) {
+		pages = cfg.Issuer // a passkey is good there alone
+	}
 	bold, plain := "", ""
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		bold, plain = "\x1b[1m", "\x1b[0m"
 	}
 	steps := strings.NewReplacer(
-		"{base}", localURL(cfg), "{secret}", d.client, "{password}", d.demo, "{admin}", d.admin, "{bold}", bold, "{plain}", plain,
+		"{base}", localURL(cfg), "{pages}", pages, "{issuer}", cfg.Issuer, "{secret}", d.client, "{password}", d.demo, "{admin}", d.admin, "{bold}", bold, "{plain}", plain,
 		"{database}", database,
 	).Replace(demoText)
 	_, err := io.WriteString(w, steps)
@@ -140,8 +155,9 @@ func printDemo(w io.Writer, cfg config, d demoSecrets) error {
 
 const demoText = `
 {bold}Signet is running at {base}{plain}   (database: {database}; stop with Ctrl-C)
-{bold}The playground: {base}/playground{plain}   (log in with your browser as demo, password {password})
-{bold}The console: {base}/console/{plain}   (log in as admin, password {admin})
+{bold}The playground: {pages}/playground{plain}   (log in with your browser as demo, password {password})
+{bold}The console: {pages}/console/{plain}   (log in as admin, password {admin})
+{bold}The issuer: {issuer}{plain}   (what the OpenID Connect library of an app of yours is told)
 Paste these lines into another terminal, from the top.
 
 {bold}# 1. Get a token: a user logs in on a client.{plain}

@@ -327,8 +327,12 @@ func TestDevTour(t *testing.T) {
 		if !found || !strings.Contains(p.stdout.String(), "Signet is running at "+p.url) || !strings.Contains(p.stdout.String(), "signet-data/signet.db") {
 			t.Fatalf("it prints:\n%s", p.stdout.String())
 		}
-		if !strings.Contains(p.stdout.String(), "The playground: "+p.url+"/playground") || p.status("/playground") != http.StatusOK {
+		issuer := strings.Replace(p.url, "127.0.0.1", "localhost", 1) // at the port that was chosen
+		if !strings.Contains(p.stdout.String(), "The playground: "+issuer+"/playground") || p.status("/playground") != http.StatusOK {
 			t.Errorf("there is no playground:\n%s", p.stdout.String())
+		}
+		if !strings.Contains(p.stdout.String(), "The issuer: "+issuer+" ") {
+			t.Errorf("another issuer:\n%s", p.stdout.String())
 		}
 		sh := exec.Command("sh", "-s")
 		sh.Stdin = strings.NewReader(tour)
