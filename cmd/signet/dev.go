@@ -41,8 +41,8 @@ func devCommand() *cobra.Command {
 			out := cmd.OutOrStdout()
 			cfg.terminal, cfg.playground = out, playgroundOf(cfg)
 			if !cfg.embedded() {
-				fmt.Fprintln(out, "signet dev uses the embedded database; the configured one is left alone. (signet serve uses that.)")
-				cfg.DatabaseURL = cfg.embeddedURL()
+				fmt.Fprintln(out, "signet dev uses the embedded database and its secret; the configured ones are left alone. (signet serve uses those.)")
+				cfg.DatabaseURL, cfg.Secret = cfg.embeddedURL(), ""
 			}
 			if err := cfg.needSecret(); err != nil {
 				return err

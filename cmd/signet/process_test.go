@@ -315,12 +315,13 @@ func (p *process) active(a account, token string) bool {
 	return p.mustCall(http.StatusOK, a, "/introspect", "token", token).Active
 }
 
-// What signet dev prints does, pasted into a shell, what it promises; also at the second start, on the same database.
+// What signet dev prints does, pasted into a shell, what it promises; also at the second start, on the same database, after another one was
+// configured for signet serve.
 func TestDevTour(t *testing.T) {
 	t.Parallel()
 	in := install(t, "")
-	for range 2 {
-		p := in.start(t, "dev")
+	for _, more := range [][]string{nil, {"SIGNET_DATABASE_URL=postgres://nobody@127.0.0.1:1/nothing", "SIGNET_SECRET=" + keys.NewSecret()}} {
+		p := in.with(more...).start(t, "dev")
 		p.awaitReady()
 		eventually(t, "the tour is printed", patience, func() bool { return strings.Count(p.stdout.String(), "\n\n") >= 7 })
 		_, tour, found := strings.Cut(p.stdout.String(), "from the top.\n")
