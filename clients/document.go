@@ -41,6 +41,8 @@ type document struct {
 	fresh  time.Duration // for how long it is good without another look
 }
 
+func (d document) isFresh() bool { return time.Since(d.at) < d.fresh }
+
 // DocumentsSupported tells whether a client id may be the address of a metadata document.
 func (s *Service) DocumentsSupported() bool { return s.cfg.Documents != nil }
 
@@ -68,8 +70,8 @@ func (c *Client) DocumentHost() string {
 
 // Asking returns the client that an authorization request comes from: one that is registered, or one whose id is the address of its
 // metadata document, as that is now. Nothing is written before somebody has allowed it what it asks for, which is for Keep to do. It
-// returns ErrUnauthenticated, or ErrDocument.
-func (s *Service) Asking(ctx context.Context, id string) (*Client, error) {
+// returns ErrUnauthenticated, ErrDocument, or the error of count, which is called before a document is fetched.
+func (s *Service) Asking(ctx context.Context, id string, count func() error) (*Client, error) {
 	if !s.documentAt(id) {
 		return s.Known(ctx, id)
 	}
@@ -84,7 +86,7 @@ func (s *Service) Asking(ctx context.Context, id string) (*Client, error) {
 	case !known.Registered: // by an admin, whatever its id looks like
 		return known, nil
 	}
-	c, err := s.fetchDocument(ctx, id)
+	c, err := s.fetchDocument(ctx, id, count)
 	if err != nil {
 		return nil, err
 	}
@@ -102,13 +104,23 @@ func renewed(c Client, known *Client) Client {
 	return c
 }
 
-// fetchDocument returns what the document says, which may be some minutes old.
-func (s *Service) fetchDocument(ctx context.Context, id string) (Client, error) {
+// fetchDocument returns what the document says, which may be some minutes old, or a day where it cannot be had again.
+func (s *Service) fetchDocument(ctx context.Context, id string, count func() error) (Client, error) {
 	before, known := s.documents.Get(id)
-	if known && time.Since(before.at) < before.fresh {
+	if known && before.isFresh() {
 		return before.client, before.err
 	}
+	stale := known && before.err == nil && time.Since(before.at) < staleTTL
+	if err := count(); err != nil {
+		if stale {
+			return before.client, nil
+		}
+		return Client{}, err
+	}
 	fetched := s.documentReads.DoChan(id, func() (any, error) {
+		if d, known := s.documents.Get(id); known && d.isFresh() { // fetched since
+			return d, nil
+		}
 		// It serves every request that waits for it, so it must not end with the first one's.
 		d := document{at: time.Now()}
 		text, maxAge, err := s.cfg.Documents.JSON(context.WithoutCancel(ctx), id)
@@ -122,7 +134,7 @@ func (s *Service) fetchDocument(ctx context.Context, id string) (Client, error) 
 		if d.err != nil {
 			d.fresh = refusalTTL
 		}
-		if d.err != nil && known && before.err == nil && time.Since(before.at) < staleTTL {
+		if d.err != nil && stale {
 			return before, nil // asked for again by the next request
 		}
 		s.documents.Add(id, d)

@@ -45,14 +45,14 @@ func TestDocumentFreshness(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := &counting{saying: cmp.Or(c.text, `{"client_id": "`+id+`", "redirect_uris": ["https://tool.example.com/cb"]}`), maxAge: c.maxAge}
 			s := New(nil, Config{RegistrationScopes: Scope{"openid"}, Documents: d}, slog.New(slog.DiscardHandler))
-			_, _ = s.fetchDocument(t.Context(), id)
+			_, _ = s.fetchDocument(t.Context(), id, func() error { return nil })
 			time.Sleep(c.want - time.Nanosecond)
-			_, _ = s.fetchDocument(t.Context(), id)
+			_, _ = s.fetchDocument(t.Context(), id, func() error { return nil })
 			if d.asked != 1 {
 				t.Errorf("%v: asked %d times within %s", c.maxAge, d.asked, c.want)
 			}
 			time.Sleep(time.Nanosecond)
-			if _, err := s.fetchDocument(t.Context(), id); d.asked != 2 || (err != nil) != (c.text != "") {
+			if _, err := s.fetchDocument(t.Context(), id, func() error { return nil }); d.asked != 2 || (err != nil) != (c.text != "") {
 				t.Errorf("%v: asked %d times in %s, %v", c.maxAge, d.asked, c.want, err)
 			}
 		})

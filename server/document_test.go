@@ -233,6 +233,30 @@ func TestClientMetadataDocuments(t *testing.T) {
 			}
 		}, withDocuments)
 	})
+	t.Run("from an address so many are fetched, and no more", func(t *testing.T) {
+		each(t, func(t *testing.T, r *replica) {
+			d, here, there := startDocuments(t), r.surfer(t), r.surfer(t)
+			here.headers, there.headers = map[string]string{"X-Forwarded-For": "203.0.113.7"}, map[string]string{"X-Forwarded-For": "203.0.113.8"}
+			good, none := d.serve.Load(), http.NotFound
+			d.serve.Store(&none)
+			push := func(path string) answer { return r.send(t, "/par", ask(d.tool(path)).Encode(), from("203.0.113.7")) }
+			for i := range 300 {
+				push(fmt.Sprint("/", i)).want(t, http.StatusUnauthorized, "invalid_client")
+			}
+			push("/299").want(t, http.StatusUnauthorized, "invalid_client") // remembered
+			for range 3 {
+				isThrottled(t, push("/more"))
+			}
+			v := here.authorize(ask(d.tool("/more")))
+			if v.page(t, http.StatusTooManyRequests); v.header.Get("Retry-After") == "" {
+				t.Errorf("no Retry-After: %v", v.header)
+			}
+			equal(t, "fetches", int(d.fetches.Load()), 300)
+			d.serve.Store(good)
+			there.authorize(ask(d.tool("/more"))).page(t, 200)
+			here.authorize(ask(d.tool("/more"))).page(t, 200) // it is known by now
+		}, withDocuments, capOf(10))
+	})
 	t.Run("off, an address is a client id like any other", func(t *testing.T) {
 		each(t, func(t *testing.T, r *replica) {
 			d := startDocuments(t)

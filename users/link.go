@@ -298,7 +298,7 @@ func (s *Service) CountRegistration(ctx context.Context, o audit.Origin) error {
 }
 
 // CountPending counts that somebody who need not prove who they are has something kept that is only asked for, a pushed request or a
-// device code, from an address. It returns a ThrottledError, or the database's error.
+// device code, or a client's metadata document fetched, from an address. It returns a ThrottledError, or the database's error.
 func (s *Service) CountPending(ctx context.Context, o audit.Origin) error {
 	return s.countFrom(ctx, "pending from", maxPending, pendingWindow, o)
 }
@@ -315,8 +315,8 @@ func (s *Service) countFrom(ctx context.Context, what string, most int, window t
 }
 
 // How many mails may be asked for, for one recipient or from one address, in how long; and how many clients may register themselves from
-// one address in the longest of the times in which anything is counted. Pushed requests and device codes of public clients are few enough
-// not to fill the database, and enough for an office behind one address.
+// one address in the longest of the times in which anything is counted. Pushed requests and device codes of public clients, and documents,
+// are few enough not to fill the database or to make Signet a nuisance elsewhere, and enough for an office behind one address.
 const (
 	maxRequests      = 10
 	requestWindow    = time.Hour

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -149,7 +150,7 @@ func (s *Server) target(ctx context.Context, form url.Values) (*clients.Client, 
 	if id == "" {
 		return nil, target{}, invalidRequest("the parameter client_id is missing")
 	}
-	client, err := s.clients.Asking(ctx, id)
+	client, err := s.asking(ctx, id)
 	if errors.Is(err, clients.ErrUnauthenticated) {
 		return nil, target{}, badRequest("invalid_client", "no client with this client_id is registered, or it is disabled")
 	}
@@ -374,6 +375,7 @@ func (s *Server) refusePage(c *gin.Context, locales []string, err error) {
 	if e.Status == http.StatusUnauthorized { // which would have the browser ask for a password
 		e = badRequest(e.Code, e.Description)
 	}
+	maps.Copy(c.Writer.Header(), e.header())
 	s.pages.Error(c, e.Status, locales, pages.Error{Kind: pages.BadRequest, Code: e.Code, Description: e.Description})
 }
 

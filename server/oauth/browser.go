@@ -202,7 +202,7 @@ func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Cli
 	if r.Page != "" {
 		return own, true
 	}
-	client, err := s.clients.Asking(c.Request.Context(), r.ClientID)
+	client, err := s.asking(c.Request.Context(), r.ClientID)
 	if err == nil && r.Device == "" {
 		if _, ok := client.Redirect(r.RedirectURI); !ok {
 			err = invalidRequest("the redirect_uri is not registered for this client any more")

@@ -13,6 +13,7 @@ import (
 	"signet/authorizations"
 	"signet/clients"
 	"signet/proofs"
+	"signet/server/request"
 	"signet/users"
 )
 
@@ -37,7 +38,7 @@ func (s *Server) push(c *gin.Context) {
 
 func (s *Server) pushed(c *gin.Context) (requestURI string, err error) {
 	ctx := c.Request.Context()
-	call, err := s.admitAmong(c.Writer, c.Request, s.clients.Asking) // nobody may have allowed it anything yet
+	call, err := s.admitAmong(c.Writer, c.Request, s.asking) // nobody may have allowed it anything yet
 	if err != nil {
 		return "", err
 	}
@@ -78,12 +79,22 @@ func (s *Server) pushed(c *gin.Context) (requestURI string, err error) {
 	return s.authorizations.Push(ctx, client.ID, form)
 }
 
+// asking returns the client that an authorization request comes from. What has to be fetched for that is counted.
+func (s *Server) asking(ctx context.Context, id string) (*clients.Client, error) {
+	return s.clients.Asking(ctx, id, func() error { return s.countFrom(ctx) })
+}
+
 // countPending counts what a client that need not prove who it is has kept without anybody logged in.
 func (s *Server) countPending(ctx context.Context, call *call) error {
 	if call.client.AuthMethod != clients.None {
 		return nil
 	}
-	err := s.users.CountPending(ctx, call.origin())
+	return s.countFrom(ctx)
+}
+
+// countFrom counts what is kept, or fetched, for whoever is at the request's address.
+func (s *Server) countFrom(ctx context.Context) error {
+	err := s.users.CountPending(ctx, request.From(ctx).Origin)
 	var throttled *users.ThrottledError
 	if errors.As(err, &throttled) {
 		return &Error{
