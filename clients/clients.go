@@ -186,8 +186,11 @@ func (s *Service) Known(ctx context.Context, id string) (*Client, error) {
 		return nil, ErrUnauthenticated
 	}
 	c, err := s.read(ctx, id)
-	if errors.Is(err, ErrNotFound) || err == nil && c.Disabled {
-		return nil, ErrUnauthenticated
+	switch {
+	case errors.Is(err, ErrNotFound): // it is not named: it may be a secret in the wrong place
+		return nil, fmt.Errorf("%w: it is unknown", ErrUnauthenticated)
+	case err == nil && c.Disabled:
+		return nil, fmt.Errorf("%w: %s is disabled", ErrUnauthenticated, id)
 	}
 	return c, err
 }

@@ -60,6 +60,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		for _, member := range []string{
 			`"client_id":"app"`, `"user_id":"` + u.ID + `"`, `"grant_type":"refresh_token"`, `"outcome":"reused"`, `"remote_ip":"127.0.0.1"`,
 			`"event":"refresh_token.reused"`, `"event":"login.failed"`, `"request_id":`, `"session_id":`, `"duration_ms":`, `"error":`,
+			`the client app sent no secret, a wrong one`,
 		} {
 			if !strings.Contains(text, member) {
 				t.Errorf("the log does not tell %s", member)

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -54,7 +55,7 @@ func (s *Server) authenticateClient(r *http.Request, form url.Values, known know
 	}
 	client, err := known(r.Context(), id)
 	if err == nil && !client.Authenticates(secret) {
-		err = clients.ErrUnauthenticated
+		err = fmt.Errorf("%w: the client %s sent no secret, a wrong one, or one that it does not have", clients.ErrUnauthenticated, client.ID)
 	}
 	return client, err
 }
