@@ -38,7 +38,7 @@ func (s *Store) Visitor(ctx context.Context, r logins.Ref, p authorizations.Part
 }
 
 // grantingLogin is the login that a code is issued for, if it and the client are as they were looked at, and what is asked for is allowed.
-// A share of the login is taken, which its end waits for.
+// Nothing is locked: the redemption looks at all of it once more, and so at what ends while the code is on its way.
 const grantingLogin = `login AS (
 		SELECT l.id, l.user_id, l.user_epoch FROM logins l, users u, clients c
 		WHERE l.id = @login AND l.auth_time = @auth_time AND ` + liveLogin + `
@@ -55,7 +55,7 @@ const insertCode = `INSERT INTO authorization_codes (session_id, digest, client_
 
 // createAllowedCode is for a request that was not pushed, and was allowed before: the most frequent, and for the database twice as quick as
 // createCode.
-const createAllowedCode = `WITH ` + grantingLogin + ` FOR SHARE OF l) ` + insertCode
+const createAllowedCode = `WITH ` + grantingLogin + `) ` + insertCode
 
 // createCode also uses up a pushed request, and remembers what was allowed just now. That is added to what was allowed before,
 // unless it was allowed to another client of that id.
@@ -64,7 +64,6 @@ const createCode = `WITH pushed AS (
 	), ` + grantingLogin + `
 			AND (@pushed::bytea IS NULL OR EXISTS (SELECT FROM pushed)
 				OR EXISTS (SELECT FROM authorization_codes k WHERE k.session_id = @session)) -- a repetition after a lost answer
-		FOR SHARE OF l
 	), used AS (DELETE FROM pushed_requests WHERE digest = @pushed::bytea AND EXISTS (SELECT FROM login)
 	), consent AS (
 		INSERT INTO consents AS k (user_id, client_id, client_epoch, redirects, scope, audience)
