@@ -45,6 +45,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		r.introspect(t, c, access)
 		r.revoke(t, c, access)
 		r.do(t, r.request(t.Context(), "/token?client_secret=in-the-query", "password=in-the-body", basic("app", "a-wrong-secret")))
+		r.do(t, r.request(t.Context(), "/token", "grant_type=client_credentials", basic("app", "a-wrong-secret")))
 		r.closeStore()
 		unavailable(t, r.refresh(t, c, second))
 
