@@ -17,7 +17,7 @@ func scopeCommand() *cobra.Command {
 func scopeSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "set NAME DESCRIPTION", Short: "Describe a scope for the users who are asked whether an app may have it", Args: cobra.ExactArgs(2),
-		Example: `  signet scope set orders:read "See your orders"`,
+		Example: `  signet scope set orders:read "see your orders"`,
 	}
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
