@@ -36,6 +36,13 @@ func TestLogin(t *testing.T) {
 				}
 			}
 
+			// Of two tabs the first one that was opened is the first to come back.
+			carol := meet(t, "alice")
+			one, two := carol.get(app+"/login"), carol.get(app+"/login")
+			for _, tab := range []page{one, two} {
+				carol.says(carol.send(tab, "username", "alice", "password", passwords["alice"]), http.StatusOK, "You are alice.")
+			}
+
 			// Each sees their own, by the API too.
 			for _, p := range []*person{alice, bob} {
 				at := p.logsIn(app + "/login")

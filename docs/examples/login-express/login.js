@@ -9,9 +9,9 @@ export async function login({ issuer, clientId, secret, app }) {
   const routes = Router();
 
   routes.get('/login', async (req, res) => {
-    const verifier = client.randomPKCECodeVerifier();
-    req.session.login = { verifier, state: client.randomState(), nonce: client.randomNonce() };
-    const { state, nonce } = req.session.login;
+    const [state, nonce, verifier] = [client.randomState(), client.randomNonce(), client.randomPKCECodeVerifier()];
+    // The last few that have begun, so that two tabs do not get into each other's way.
+    req.session.logins = [...(req.session.logins ?? []), { state, nonce, verifier }].slice(-5);
     res.redirect(303, client.buildAuthorizationUrl(config, {
       redirect_uri: `${app}/callback`,
       scope: 'openid profile',
@@ -23,10 +23,11 @@ export async function login({ issuer, clientId, secret, app }) {
   });
 
   routes.get('/callback', async (req, res) => {
-    const { login, user } = req.session;
+    const { logins = [], user } = req.session;
+    const login = logins.find(({ state }) => state === req.query.state);
     if (!login && user) return res.redirect(303, '/'); // back by the browser's button, with an answer that nobody waits for any more
     if (!login) return res.status(400).send('This login has not begun in this browser, or too long ago. <a href="/login">Try again</a>');
-    delete req.session.login;
+    req.session.logins = logins.filter((other) => other !== login);
     let tokens;
     try {
       // It checks state, iss, the ID token, its nonce and its signature.
