@@ -90,6 +90,9 @@ func (s *Server) Serve(ctx context.Context, l Listeners, public, management http
 	}
 	s.draining.Store(true)
 	if err == nil && errors.Is(context.Cause(ctx), context.Canceled) {
+		if s.cfg.DrainDelay > 0 {
+			s.log.InfoContext(ctx, "stopping; a second signal ends it at once", "drain_delay", s.cfg.DrainDelay.String())
+		}
 		select {
 		case <-time.After(s.cfg.DrainDelay):
 		case err = <-failed:

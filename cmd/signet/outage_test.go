@@ -331,6 +331,9 @@ func TestSecondSignalEndsIt(t *testing.T) {
 	if !res.Close {
 		t.Error("the answer does not ask for another connection")
 	}
+	eventually(t, "it says what it waits for", patience, func() bool {
+		return len(p.logged(`"msg":"stopping; a second signal ends it at once","drain_delay":"10m0s"`)) == 1
+	})
 	check(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	p.exit()
 }
