@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -26,6 +27,9 @@ is token.`,
 			made, err := a.clients.NewRegistrationToken(ctx, uses, time.Duration(ttl), cliOrigin())
 			if err != nil {
 				return err
+			}
+			if a.clients.Registration() == clients.RegistrationOff { // it may be another one's for the server
+				fmt.Fprintln(cmd.ErrOrStderr(), "SIGNET_REGISTRATION is off here. If it is so for the server, this token is good for nothing.")
 			}
 			return out.printer(cmd).object(made, [2]string{"token", made.Token}, [2]string{"good until", stamp(made.ExpiresAt)}, [2]string{"id", made.ID})
 		})
