@@ -111,7 +111,7 @@ func (s *Store) Consents(ctx context.Context, userID string) ([]authorizations.A
 }
 
 // WithdrawConsent implements authorizations.Store. The sessions are revoked by a statement that sees those of the redemptions that
-// the deletion of the codes has waited for.
+// the deletion of the consent has waited for; later ones find no consent.
 func (s *Store) WithdrawConsent(ctx context.Context, userID, clientID string, e audit.Event) (bool, error) {
 	return run(ctx, s, true, func(ctx context.Context) (withdrawn bool, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {

@@ -14,7 +14,7 @@ import (
 const fitting = `a.challenge = @challenge AND (a.redirect_uri = @redirect_uri OR @redirect_uri = '' AND NOT a.redirect_sent) AND a.jkt IN ('', @jkt)`
 
 // redeemCode takes a share of the login before anything else, which its end waits for: whoever ends the login then sees the
-// session. The last part finds what a repetition after a lost answer has done before.
+// session. So it does with the consent, for its withdrawal. The last part finds what a repetition after a lost answer has done before.
 const redeemCode = `WITH login AS (
 		SELECT l.id, l.expires_at FROM logins l
 		WHERE l.id = (SELECT login_id FROM authorization_codes WHERE session_id = @session AND digest = @digest)
@@ -29,7 +29,7 @@ const redeemCode = `WITH login AS (
 			AND c.id = a.client_id AND c.epoch = a.client_epoch AND c.epoch = @client_epoch AND NOT c.disabled
 			AND a.login_id = login.id
 			AND (NOT a.consented OR EXISTS (SELECT FROM consents k WHERE k.user_id = a.user_id AND k.client_id = a.client_id
-				AND k.scope @> a.scope AND k.audience @> a.audience))
+				AND k.scope @> a.scope AND k.audience @> a.audience FOR KEY SHARE))
 		RETURNING a.*, login.expires_at AS login_expires_at, u.username, u.profile
 	), session AS (
 		INSERT INTO sessions (id, user_id, user_epoch, client_epoch, expires_at, client_id, secret_digest, scope, audience,

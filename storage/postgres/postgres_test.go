@@ -18,6 +18,7 @@ import (
 
 	"signet/audit"
 	"signet/clients"
+	"signet/logins"
 	"signet/storage/postgres"
 	"signet/storage/storagetest"
 	"signet/tokens"
@@ -542,6 +543,55 @@ func TestRotateLooksAgain(t *testing.T) {
 				t.Errorf("rotated %t", got)
 			}
 		})
+	}
+}
+
+// A code that is issued while its consent is being withdrawn, after the withdrawal has looked for codes, begins no session that outlives it.
+func TestWithdrawalSeesLateCodes(t *testing.T) {
+	t.Parallel()
+	url := storagetest.Postgres(t)
+	s := open(t, url, nil)
+	n := addSessions(t, s, 1)[0]
+	l, err := s.CreateLogin(t.Context(), logins.NewLogin{
+		Ref: logins.Ref{ID: uuid.New(), Digest: make([]byte, 32)}, UserID: n.UserID, UserEpoch: n.UserEpoch, Methods: []string{"pwd"}, Class: "aal1", TTL: time.Hour,
+	}, audit.New(audit.LoginSucceeded, audit.Origin{}))
+	check(t, err)
+	conn, observer := connect(t, url), connect(t, url)
+	insert := func(sql string, args ...any) {
+		t.Helper()
+		_, err := observer.Exec(t.Context(), sql, args...)
+		check(t, err)
+	}
+	insert(`INSERT INTO consents (user_id, client_id, client_epoch, redirects, scope, audience) VALUES ($1, $2, $3, '', '{read}', '{}')`, n.UserID, n.ClientID, n.ClientEpoch)
+	insert(`UPDATE sessions SET login_id = $2 WHERE id = $1`, n.ID, l.ID)
+	waiting := func() int {
+		return query[int](t, observer, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+	}
+
+	tx, err := conn.Begin(t.Context())
+	check(t, err)
+	query[int](t, conn, `SELECT 1 FROM sessions WHERE id = $1 FOR UPDATE`, n.ID) // as a refresh has it
+	withdrawn, redeemed := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := s.WithdrawConsent(t.Context(), n.UserID, n.ClientID, audit.New(audit.ConsentWithdrawn, audit.Origin{}))
+		withdrawn <- err
+	}()
+	poll(t, "the withdrawal waits", func() bool { return waiting() == 1 })
+	r := tokens.Redemption{
+		Session: uuid.New(), CodeDigest: make([]byte, 32), ClientID: n.ClientID, ClientEpoch: n.ClientEpoch, SessionDigest: make([]byte, 32), IdleTTL: time.Hour, TTL: time.Hour,
+	}
+	insert(`INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri, redirect_sent, challenge, scope, audience,
+		nonce, consented, ends_with_login, jkt, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, '', false, '', '{read}', '{}', '', true, false, '', now() + interval '1 minute')`,
+		r.Session, r.CodeDigest, n.ClientID, n.ClientEpoch, n.UserID, n.UserEpoch, l.ID)
+	go func() {
+		_, _, err := s.RedeemCode(t.Context(), r, audit.New(audit.SessionCreated, audit.Origin{}))
+		redeemed <- err
+	}()
+	poll(t, "the redemption waits, or is done", func() bool { return waiting() == 2 || len(redeemed) == 1 })
+	check(t, tx.Commit(t.Context()))
+	check(t, errors.Join(<-withdrawn, <-redeemed))
+	if live := query[int](t, observer, `SELECT count(*)::int FROM sessions WHERE revoked_at IS NULL`); live != 0 {
+		t.Errorf("%d sessions live on", live)
 	}
 }
 
