@@ -101,12 +101,16 @@ func (a *app) makeDemo(ctx context.Context, d demoSecrets, play playground.Confi
 	if err == nil {
 		err = playground.Register(ctx, a.clients, play, origin)
 	}
-	for _, u := range []struct{ name, password string }{{demo, d.demo}, {admin, d.admin}} {
+	known := users.Profile{Name: "Dana Demo", GivenName: "Dana", FamilyName: "Demo", Email: "demo@example.com", EmailVerified: true} // for apps to see
+	for _, u := range []struct {
+		name, password string
+		profile        users.Profile
+	}{{demo, d.demo, known}, {admin, d.admin, users.Profile{}}} {
 		if err != nil {
 			return err
 		}
 		if _, err = a.users.Find(ctx, u.name); errors.Is(err, users.ErrNotFound) {
-			_, err = a.users.Create(ctx, u.name, u.password, u.name == admin, users.Profile{}, origin)
+			_, err = a.users.Create(ctx, u.name, u.password, u.name == admin, u.profile, origin)
 		}
 	}
 	return err

@@ -352,6 +352,10 @@ func TestDevTour(t *testing.T) {
 		if len(said) != 8 {
 			t.Fatalf("%d answers:\n%s", len(said), out)
 		}
+		var known struct{ Email string }
+		if in.run(t, &known, "user", "show", "demo"); known.Email != "demo@example.com" {
+			t.Errorf("apps see nothing of the user but %+v", known)
+		}
 		isToken := func(v map[string]any) bool {
 			return v["token_type"] == "Bearer" && v["access_token"] != nil && v["refresh_token"] != nil
 		}
