@@ -33,7 +33,7 @@ app.get('/orders', loggedIn, async (req, res) => {
 
 function show(res, text) {
   res.send(`<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Shop</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Shop</title>
 <p>${text.replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`)}</p>
 <p><a href="/login">Log in</a> · <a href="/orders">Orders</a></p>
 <form method="post" action="/logout"><button>Log out</button></form>

@@ -95,7 +95,7 @@ func (a *app) orders(w http.ResponseWriter, _ *http.Request, s *session, token *
 }
 
 var page = template.Must(template.New("").Parse(`<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Shop</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Shop</title>
 <p>{{.}}</p>
 <p><a href="/login">Log in</a> · <a href="/orders">Orders</a></p>
 <form method="post" action="/logout"><button>Log out</button></form>

@@ -98,7 +98,7 @@ def orders():
 
 
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Shop</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Shop</title>
 <p>{{ text }}</p>
 <p><a href="/login">Log in</a> · <a href="/orders">Orders</a></p>
 <form method="post" action="/logout"><button>Log out</button></form>

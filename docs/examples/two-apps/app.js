@@ -89,7 +89,7 @@ app.post('/backchannel-logout', express.urlencoded({ extended: false, limit: '10
 app.get('/', (req, res) => {
   const text = req.session.username ? `You are ${req.session.username}.` : 'You are not logged in.';
   res.set('Cache-Control', 'no-store').send(`<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>${CLIENT_ID}</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${CLIENT_ID}</title>
 <h1>${CLIENT_ID}</h1>
 <p>${text.replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`)}</p>
 <p><a href="/login">Log in</a> · <a href="${OTHER_URL}/">The other app</a></p>
