@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -643,6 +644,40 @@ func TestMigrateAtOnce(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// Where the build of an index was interrupted, and somebody reads the table for long, requests do not wait for the migration that is
+// tried again.
+func TestMigrateAgainBesideAReader(t *testing.T) {
+	t.Parallel()
+	url := storagetest.Postgres(t)
+	open(t, url, nil)
+	text, err := os.ReadFile("migrations/00015_sessions_newest.sql")
+	check(t, err)
+	up, _, _ := strings.Cut(string(text), "-- +goose Down")
+	reader, migrating, observer := connect(t, url), connect(t, url), connect(t, url)
+	tx, err := reader.Begin(t.Context())
+	check(t, err)
+	query[int](t, reader, `SELECT count(*)::int FROM sessions`)
+	migrated := make(chan error, 1)
+	go func() {
+		for sql := range strings.SplitSeq(up, ";\n") {
+			if _, err := migrating.Exec(t.Context(), sql); err != nil {
+				migrated <- err
+				return
+			}
+		}
+		migrated <- nil
+	}()
+	poll(t, "the migration waits", func() bool {
+		return query[int](t, observer, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
+	})
+	for _, sql := range []string{`SET statement_timeout = '3s'`, `UPDATE sessions SET sequence = sequence + 1`} {
+		_, err := observer.Exec(t.Context(), sql)
+		check(t, err)
+	}
+	check(t, tx.Commit(t.Context()))
+	check(t, <-migrated)
 }
 
 // A database URL that cannot be read is not repeated in the error: it holds a password.

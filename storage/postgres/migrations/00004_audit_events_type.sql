@@ -3,7 +3,7 @@
 -- +goose Up
 -- Whoever looks for a rare type of event, such as a theft, must not read all of the common ones. Built while logins go on;
 -- one that was interrupted before is built anew.
-DROP INDEX IF EXISTS audit_events_type;
+DROP INDEX CONCURRENTLY IF EXISTS audit_events_type;
 CREATE INDEX CONCURRENTLY audit_events_type ON audit_events (type, id);
 
 -- +goose Down

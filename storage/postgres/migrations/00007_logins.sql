@@ -81,7 +81,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS signing_keys_current ON signing_keys (algorith
 CREATE UNIQUE INDEX IF NOT EXISTS signing_keys_next ON signing_keys (algorithm) WHERE active_from IS NULL AND retired_at IS NULL;
 
 -- No refresh changes the login. Built while refreshes go on; one that was interrupted before is built anew.
-DROP INDEX IF EXISTS sessions_login_id;
+DROP INDEX CONCURRENTLY IF EXISTS sessions_login_id;
 CREATE INDEX CONCURRENTLY sessions_login_id ON sessions (login_id) WHERE login_id IS NOT NULL;
 
 -- +goose Down

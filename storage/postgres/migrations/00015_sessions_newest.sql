@@ -5,11 +5,11 @@
 -- interrupted before is built anew. Those with the user and with the client stand for the ones without the time, which go last.
 -- The first one has a condition, true of all rows, so that the planner takes it for the list of everything alone: for a client
 -- whose many sessions are all old it would walk past everybody else's.
-DROP INDEX IF EXISTS sessions_created_at;
+DROP INDEX CONCURRENTLY IF EXISTS sessions_created_at;
 CREATE INDEX CONCURRENTLY sessions_created_at ON sessions (created_at) WHERE created_at > '-infinity';
-DROP INDEX IF EXISTS sessions_user_id_created_at;
+DROP INDEX CONCURRENTLY IF EXISTS sessions_user_id_created_at;
 CREATE INDEX CONCURRENTLY sessions_user_id_created_at ON sessions (user_id, created_at);
-DROP INDEX IF EXISTS sessions_client_id_created_at;
+DROP INDEX CONCURRENTLY IF EXISTS sessions_client_id_created_at;
 CREATE INDEX CONCURRENTLY sessions_client_id_created_at ON sessions (client_id, created_at);
 DROP INDEX CONCURRENTLY IF EXISTS sessions_user_id;
 DROP INDEX CONCURRENTLY IF EXISTS sessions_client_id;
