@@ -75,10 +75,12 @@ func (s *description) schema(place string) *jsonschema.Schema {
 	return schema
 }
 
+var pointerStep = strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D")
+
 // below is the JSON pointer to what is below a place.
 func below(place string, path ...string) string {
 	for _, step := range path {
-		place += "/" + strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace(step)
+		place += "/" + pointerStep.Replace(step)
 	}
 	return place
 }

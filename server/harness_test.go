@@ -149,8 +149,7 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	if !set.keysNotLoaded {
 		check(t, r.keys.Load(t.Context()))
 	}
-	look, err := pages.New(pages.Config{Issuer: set.issuer, Mail: r.mails.Enabled(), SignUp: r.users.SignUp() != users.SignUpOff})
-	check(t, err)
+	look := lookOf(t, pages.Config{Issuer: set.issuer, Mail: r.mails.Enabled(), SignUp: r.users.SignUp() != users.SignUpOff})
 	srv := httptest.NewUnstartedServer(nil)
 	address := "http://" + srv.Listener.Addr().String()
 	var play *playground.Playground
@@ -173,6 +172,20 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	r.http.Transport.(*http.Transport).MaxIdleConnsPerHost = 100 // races would run out of ports
 	r.http.Transport = described{r.http.Transport}
 	return r
+}
+
+// looks are the pages by their configuration. To parse the templates takes longer than most tests.
+var looks sync.Map
+
+func lookOf(t testing.TB, cfg pages.Config) *pages.Pages {
+	t.Helper()
+	if known, ok := looks.Load(cfg); ok {
+		return known.(*pages.Pages)
+	}
+	look, err := pages.New(cfg)
+	check(t, err)
+	known, _ := looks.LoadOrStore(cfg, look)
+	return known.(*pages.Pages)
 }
 
 // dearPasswords makes the hash of a password as dear as it is in earnest.

@@ -122,7 +122,7 @@ func run(ctx context.Context, names []string, runs, chains int, keep bool) (err 
 
 // build builds signet from a directory of sources; without the profile, which would take minutes and change nothing here.
 func build(ctx context.Context, source, program string, flags ...string) error {
-	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-pgo=off", "-o", program}, flags...)
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-pgo=off", "-ldflags=-s -w", "-o", program}, flags...)
 	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/signet")...)
 	cmd.Dir, cmd.Env = source, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

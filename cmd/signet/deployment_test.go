@@ -1,4 +1,4 @@
-package main_test
+package main
 
 import (
 	"bytes"
@@ -418,17 +418,11 @@ func (c *container) awaitHealthy(t *testing.T, check []string) {
 func TestComposeDeployment(t *testing.T) {
 	t.Parallel()
 	project, im, database := mustLoadCompose(t), readDockerfile(t), storagetest.Postgres(t)
-	binary := filepath.Join(t.TempDir(), "signet")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as in the image, and as make build does, whose packages it finds in the cache
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 
 	var containers []*container
 	var stops []func()
 	for _, name := range replicas { // both at once, on an empty database
-		c := newContainer(t, project.Services[name], im, binary, database)
+		c := newContainer(t, project.Services[name], im, binary(t), database)
 		if out, err := c.command(t, project.Services[name].HealthCheck.Test[1:]).CombinedOutput(); err == nil {
 			t.Errorf("the health check of %s succeeds before it runs\n%s", name, out)
 		}

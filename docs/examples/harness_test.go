@@ -31,7 +31,7 @@ func check(t testing.TB, err error) {
 
 // signet is the program, built once for all examples but the one that builds it itself.
 var signet = sync.OnceValues(func() (string, error) {
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", temporary, "./cmd/signet")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-pgo=off", "-ldflags=-s -w", "-o", temporary, "./cmd/signet")
 	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
