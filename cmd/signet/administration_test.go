@@ -27,6 +27,7 @@ func TestAdministrationTour(t *testing.T) {
 	in := install(t, "")
 	p := in.start(t, "serve")
 	p.awaitReady()
+	in.run(t, nil, "client", "create", "--id", "shop", "--name", "Web shop") // as the quick start leaves it, with which the tour may begin
 	const end = "--- end of a block ---"
 	var script strings.Builder
 	var wanted []string // of each block of shell, a pattern
