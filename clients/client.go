@@ -178,7 +178,7 @@ func (c *Client) Validate() error {
 		return invalid("client_id", "must be 1 to %d visible ASCII characters", maxIDLength)
 	}
 	if !isLine(c.Name, maxNameLength) {
-		return invalid("client_name", "must be 1 to %d characters, none of them control characters", maxNameLength)
+		return invalid("client_name", "must be 1 to %d characters, not all blank, and none of them control characters", maxNameLength)
 	}
 	if !slices.Contains(AuthMethods, c.AuthMethod) {
 		return invalid("token_endpoint_auth_method", "%q is unknown; allowed: %s", c.AuthMethod, join(AuthMethods))
@@ -249,11 +249,13 @@ func (c *Client) validateLogin() error {
 	return nil
 }
 
-// isLine tells whether s is text that may stand in a line of a page: without control characters, and without those that turn
-// the writing direction, by which a name can be made to look like another.
+// isLine tells whether s is text that may stand in a line of a page: with something to be seen, without control characters, and without
+// those that turn the writing direction, by which a name can be made to look like another.
 func isLine(s string, most int) bool {
-	n := utf8.RuneCountInString(s)
-	return n >= 1 && n <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+	visible := func(r rune) bool {
+		return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+	}
+	return utf8.RuneCountInString(s) <= most && utf8.ValidString(s) && strings.ContainsFunc(s, visible) && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.In(r, unicode.Cc, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 	})
 }

@@ -65,8 +65,8 @@ func TestValidate(t *testing.T) {
 		},
 		"client_name": {
 			func(c *clients.Client, v string) { c.Name = v },
-			[]string{"a", "Web shop", "Läden & Söhne", "名前", "<b>", strings.Repeat("ä", 255)},
-			[]string{"", "shop\u202egnp.exe", "a\u2066b", "a\u200fb", "a\u2028b", "a\x00b", "a\nb", "a\tb", "a\x1b[31m", "a\x7f", "a\u0085b", "a\xffb", strings.Repeat("a", 256)},
+			[]string{"a", "Web shop", "Läden & Söhne", "名前", "<b>", "7", "☕", strings.Repeat("ä", 255)},
+			[]string{"", " ", "\u00a0", "\u200b", "\u3164", "shop\u202egnp.exe", "a\u2066b", "a\u200fb", "a\u2028b", "a\x00b", "a\nb", "a\tb", "a\x1b[31m", "a\x7f", "a\u0085b", "a\xffb", strings.Repeat("a", 256)},
 		},
 		"token_endpoint_auth_method": {
 			func(c *clients.Client, v string) { c.AuthMethod = clients.AuthMethod(v) },

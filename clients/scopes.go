@@ -25,8 +25,8 @@ func (d Described) Validate() error {
 	if strings.HasPrefix(d.Name, reservedPrefix) && d.Name != ScopeAdmin && d.Name != ScopeAccount {
 		return invalid("name", "%q is reserved; Signet's own scopes are %s and %s", d.Name, ScopeAdmin, ScopeAccount)
 	}
-	if !isLine(d.Description, maxDescription) || strings.TrimSpace(d.Description) == "" {
-		return invalid("description", "must be 1 to %d characters, none of them control characters", maxDescription)
+	if !isLine(d.Description, maxDescription) {
+		return invalid("description", "must be 1 to %d characters, not all blank, and none of them control characters", maxDescription)
 	}
 	return nil
 }

@@ -125,8 +125,8 @@ func (i *importer) add(ctx context.Context, r row) error {
 
 // check returns what is wrong with the row, "" for nothing.
 func (i *importer) check(r row, name nameDigest) string {
-	if !ValidUsername(r.username) {
-		return ErrUsername.Error()
+	if err := checkUsername(r.username); err != nil {
+		return err.Error()
 	}
 	if err := i.hasher.checkForeign(r.hash); err != nil {
 		return err.Error()

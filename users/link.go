@@ -234,8 +234,8 @@ func (s *Service) Join(ctx context.Context, text, username, password string, o a
 	if err != nil {
 		return User{}, err
 	}
-	if !ValidUsername(username) {
-		return User{}, ErrUsername
+	if err := checkUsername(username); err != nil {
+		return User{}, err
 	}
 	if name := Canonical(username); ValidEmail(name) && name != Canonical(l.Subject) {
 		return User{}, ErrForeignAddress

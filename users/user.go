@@ -159,6 +159,15 @@ func ValidUsername(s string) bool {
 	return n >= 1 && n <= 255 && utf8.ValidString(s) && strings.TrimSpace(s) == s && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
+// checkUsername refuses a name that nobody is to have from now on: also one with characters that turn the writing direction, by which it can
+// be made to look like another's.
+func checkUsername(name string) error {
+	if !ValidUsername(name) || strings.ContainsFunc(name, func(r rune) bool { return unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) }) {
+		return ErrUsername
+	}
+	return nil
+}
+
 // NewPassword returns a random password of 120 bits.
 func NewPassword() string {
 	b := make([]byte, 15)
@@ -175,8 +184,8 @@ func checkPassword(password string) error {
 
 // Create makes a user. It returns ErrUsername, ErrPassword or ErrExists.
 func (s *Service) Create(ctx context.Context, username, password string, admin bool, profile Profile, o audit.Origin) (User, error) {
-	if !ValidUsername(username) {
-		return User{}, ErrUsername
+	if err := checkUsername(username); err != nil {
+		return User{}, err
 	}
 	if err := checkPassword(password); err != nil {
 		return User{}, err

@@ -362,8 +362,10 @@ func TestUsernamesAndPasswords(t *testing.T) {
 	}
 	store := &memory{}
 	s := newService(t, store)
-	if _, err := s.Create(t.Context(), " ann", "correct horse", false, Profile{}, audit.Origin{}); !errors.Is(err, ErrUsername) || store.user != nil {
-		t.Errorf("created: %v", err)
+	for _, name := range []string{" ann", "ann\u202e", "ann\u2066nimda\u2069", "ann\u2028bob"} {
+		if _, err := s.Create(t.Context(), name, "correct horse", false, Profile{}, audit.Origin{}); !errors.Is(err, ErrUsername) || store.user != nil {
+			t.Errorf("%q: got %v", name, err)
+		}
 	}
 	if _, err := s.Create(t.Context(), "ann", "short", false, Profile{}, audit.Origin{}); !errors.Is(err, ErrPassword) || store.user != nil {
 		t.Errorf("created: %v", err)
