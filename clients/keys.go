@@ -38,7 +38,7 @@ const (
 )
 
 // The sizes of RSA keys that are accepted, in bits.
-const minRSA, maxRSA = 2048, 8192
+const minRSA, maxRSA = 2048, 4096
 
 // CheckKey says what is wrong with a public key that somebody else is to sign with.
 func CheckKey(k *jose.JSONWebKey) error {

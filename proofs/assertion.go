@@ -2,6 +2,10 @@ package proofs
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,6 +23,10 @@ const AssertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 const (
 	maxAssertionTTL = 5 * time.Minute
 	leeway          = 10 * time.Second // of clocks that are ahead
+
+	// maxTried bounds the keys that an assertion is checked with: each takes as long as hundreds of other requests. Who has more says by
+	// the kid which it is (OpenID Connect Core section 10.1).
+	maxTried = 4
 )
 
 // ErrAssertion says that a client assertion proves nothing; what is wrong with it follows.
@@ -75,7 +83,7 @@ func (s *Service) Check(ctx context.Context, a Assertion, c *clients.Client, pat
 		if err != nil {
 			return badAssertion("cannot be checked: %v", err)
 		}
-		return badAssertion("is not signed by a key of the client, with an algorithm that is allowed to it")
+		return badAssertion("is not signed by a key of the client, with an algorithm that is allowed to it; of more than %d keys it has to name one, by kid", maxTried)
 	}
 	claims := a.jws.claims
 	audience := []string{s.cfg.Issuer}
@@ -115,14 +123,21 @@ func (s *Service) signed(ctx context.Context, a Assertion, c *clients.Client) (b
 		return false, nil
 	}
 	try := func(set []jose.JSONWebKey) (known, signed bool) {
+		tried := 0
 		for i := range set {
 			k := &set[i]
 			if kid := a.jws.header.KeyID; kid != "" && k.KeyID != kid {
 				continue
 			}
 			known = true
-			if (k.Algorithm == "" || k.Algorithm == string(alg)) && (k.Use == "" || k.Use == "sig") && a.jws.verify(k) {
+			if !fits(k, alg) {
+				continue
+			}
+			if a.jws.verify(k) {
 				return true, true
+			}
+			if tried++; tried == maxTried {
+				break
 			}
 		}
 		return known, false
@@ -144,4 +159,20 @@ func (s *Service) signed(ctx context.Context, a Assertion, c *clients.Client) (b
 		_, signed = try(set)
 	}
 	return signed, nil
+}
+
+// fits tells whether signatures of the algorithm can be made by the key, as it says itself, and by its type.
+func fits(k *jose.JSONWebKey, alg clients.AssertionAlg) bool {
+	if k.Algorithm != "" && k.Algorithm != string(alg) || k.Use != "" && k.Use != "sig" {
+		return false
+	}
+	switch key := k.Key.(type) {
+	case *rsa.PublicKey:
+		return alg == "RS256" || alg == "PS256"
+	case *ecdsa.PublicKey:
+		return alg == "ES256" && key.Curve == elliptic.P256()
+	case ed25519.PublicKey:
+		return alg == "EdDSA"
+	}
+	return false
 }

@@ -282,6 +282,24 @@ func TestClientAssertions(t *testing.T) {
 	})
 }
 
+// An assertion that names none of a client's many keys is not checked with all of them, so that nobody keeps the server busy by it.
+func TestAssertionsOfManyKeys(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		var keys []keyPair
+		for _, alg := range []jose.SignatureAlgorithm{"EdDSA", "EdDSA", "EdDSA", "EdDSA", "ES256", "ES256", "ES256", "ES256", "ES256"} {
+			keys = append(keys, newKey(t, alg))
+		}
+		c := r.app(t, "machine", keyed(t, keys...))
+		for i, want := range map[int]int{3: http.StatusOK, 4: http.StatusOK, 7: http.StatusOK, 8: http.StatusUnauthorized} {
+			a := r.send(t, "/token", asserting(keys[i].assertion(t, c.ID, nil, set{"kid": nil}), "grant_type", "client_credentials"))
+			if a.status != want {
+				t.Errorf("key %d without its kid: got %d %s", i, a.status, a.body)
+			}
+		}
+		r.send(t, "/token", asserting(keys[8].assertion(t, c.ID), "grant_type", "client_credentials")).issued(t)
+	})
+}
+
 // A client's keys may be at an address of its own. They are fetched anew for an unknown key, once a minute, and stay good meanwhile.
 func TestKeysAtAnAddress(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {
