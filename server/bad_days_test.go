@@ -47,6 +47,7 @@ func TestUnknownPathsAnswerBrowsersWithAPage(t *testing.T) {
 			for _, accept := range []string{"*/*", "application/json", "application/json, text/html", ""} {
 				r.get(t, path, header("Accept", accept)).want(t, http.StatusNotFound, "not_found")
 			}
+			r.send(t, path, "", browser).want(t, http.StatusNotFound, "not_found") // a program: some say that they want pages most, Java's own client among them
 		}
 	})
 }

@@ -140,7 +140,7 @@ func (s *Server) Public() http.Handler {
 			s.console.NotFound(c)
 			return
 		}
-		if c.NegotiateFormat(gin.MIMEJSON, gin.MIMEHTML) == gin.MIMEHTML { // somebody at a browser
+		if c.Request.Method == http.MethodGet && c.NegotiateFormat(gin.MIMEJSON, gin.MIMEHTML) == gin.MIMEHTML { // somebody at a browser
 			s.cfg.Pages.Error(c, http.StatusNotFound, nil, pages.Error{Kind: pages.NotFound})
 			return
 		}
