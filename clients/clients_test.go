@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -170,6 +171,28 @@ func TestParseScope(t *testing.T) {
 		if got, err := clients.ParseScope(s); err == nil {
 			t.Errorf("%q is read as %q", s, got)
 		}
+	}
+}
+
+// A long scope, as anybody can send, takes as much longer as it is longer.
+func TestLongScopes(t *testing.T) {
+	took := func(tokens int) time.Duration {
+		var text strings.Builder
+		for i := range tokens {
+			fmt.Fprintf(&text, " s%d", i)
+		}
+		best := time.Hour
+		for range 5 {
+			began := time.Now()
+			scope, err := clients.ParseScope(text.String()[1:])
+			if best = min(best, time.Since(began)); err != nil || len(scope) != tokens {
+				t.Fatalf("%d tokens of %d: %v", len(scope), tokens, err)
+			}
+		}
+		return best
+	}
+	if short, long := took(1000), took(16000); long > 64*short {
+		t.Errorf("16 times as many tokens take %s, not %s", long, short)
 	}
 }
 

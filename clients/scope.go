@@ -36,11 +36,13 @@ func ParseScope(s string) (Scope, error) {
 	if s == "" {
 		return scope, nil
 	}
+	named := map[string]bool{} // a stranger's scope may be long
 	for token := range strings.SplitSeq(s, " ") {
 		if !isScopeToken(token) {
 			return nil, errScope
 		}
-		if !slices.Contains(scope, token) {
+		if !named[token] {
+			named[token] = true
 			scope = append(scope, token)
 		}
 	}

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +66,7 @@ func TestTokenErrors(t *testing.T) {
 			{"resource outside the client's audiences", full, append(login, "resource", "https://other.example.com"), "invalid_target"},
 			{"resource one of which is outside", full, append(login, "resource", api, "resource", "https://other.example.com"), "invalid_target"},
 			{"resource that begins like an audience", full, append(login, "resource", api+"/v1"), "invalid_target"},
+			{"resource 21 times", full, append(login, slices.Repeat([]string{"resource", api}, 21)...), "invalid_target"},
 			{"resource not absolute", full, append(login, "resource", "/api"), "invalid_target"},
 			{"resource with a fragment", full, append(login, "resource", api+"#a"), "invalid_target"},
 			{"resource outside: client_credentials", full, []string{"grant_type", "client_credentials", "resource", issuer}, "invalid_target"},

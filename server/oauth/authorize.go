@@ -33,9 +33,6 @@ var maxParameter = map[string]int{
 	"claims": 16 << 10, "resource": 2 << 10, "dpop_jkt": 255, "request": 64 << 10, "request_uri": 2 << 10, "registration": 16 << 10,
 }
 
-// maxResources bounds how many resources a request names.
-const maxResources = 20
-
 // authorize answers GET and POST /authorize (RFC 6749 section 4.1.1, OpenID Connect Core section 3.1.2).
 //
 // Nothing is ever sent to a redirect URI that has not been compared with the registered ones. Until then whatever is wrong is said
@@ -232,9 +229,6 @@ func (s *Server) readRequest(ctx context.Context, form url.Values, client *clien
 	call := tokenCall{call: &call{client: client, form: url.Values{"resource": slices.DeleteFunc(slices.Clone(form["resource"]), func(v string) bool { return v == "" })}}}
 	if scope := get("scope"); scope != "" {
 		call.form.Set("scope", scope)
-	}
-	if len(form["resource"]) > maxResources {
-		return nil, badRequest("invalid_target", "more than "+strconv.Itoa(maxResources)+" resources are named")
 	}
 	if err := call.checkReach(s.tokens.Issuer()); err != nil {
 		return nil, err

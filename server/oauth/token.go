@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 
 	"github.com/gin-gonic/gin"
 	oauth2 "github.com/go-oauth2/oauth2/v4"
@@ -158,6 +159,9 @@ func (t *tokenCall) check(issuer string) error {
 	return t.checkReach(issuer)
 }
 
+// maxResources bounds how many resources a request names.
+const maxResources = 20
+
 // readReach reads the scope and the resources that the call names.
 func (t *tokenCall) readReach() error {
 	if t.form.Has("scope") {
@@ -165,6 +169,9 @@ func (t *tokenCall) readReach() error {
 		if t.scope, err = clients.ParseScope(t.form.Get("scope")); err != nil {
 			return badRequest("invalid_scope", "the scope must be visible ASCII words separated by single spaces")
 		}
+	}
+	if len(t.form["resource"]) > maxResources {
+		return badRequest("invalid_target", "more than "+strconv.Itoa(maxResources)+" resources are named")
 	}
 	for _, resource := range t.form["resource"] {
 		if !slices.Contains(t.audience, resource) {
