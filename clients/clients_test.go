@@ -196,6 +196,35 @@ func TestLongScopes(t *testing.T) {
 	}
 }
 
+// Members that are not known cost no more than to read them.
+func TestUnknownMembers(t *testing.T) {
+	var text strings.Builder
+	text.WriteString(`{"client_name":"a"`)
+	for i := range 6000 {
+		fmt.Fprintf(&text, `,"k%d":1`, i)
+	}
+	text.WriteString("}")
+	best := func(f func() error) time.Duration {
+		least := time.Hour
+		for range 5 {
+			began := time.Now()
+			if err := f(); err != nil {
+				t.Fatal(err)
+			}
+			least = min(least, time.Since(began))
+		}
+		return least
+	}
+	read := best(func() error { return json.Unmarshal([]byte(text.String()), new(map[string]json.RawMessage)) })
+	parsed := best(func() error {
+		_, err := clients.ParseRegistration([]byte(text.String()))
+		return err
+	})
+	if parsed > 6*read {
+		t.Errorf("it takes %s, and to read it %s", parsed, read)
+	}
+}
+
 func TestScope(t *testing.T) {
 	t.Parallel()
 	all := clients.Scope{"read", "signet:admin", "write", "signet:account", "signet"}

@@ -183,7 +183,7 @@ func Decode(text []byte, v any) error {
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
 		return invalid("", "a JSON object is wanted")
 	}
-	fields := reflect.TypeOf(v).Elem()
+	members := membersOf(reflect.TypeOf(v).Elem())
 	seen := map[string]bool{}
 	for d.More() {
 		token, err := d.Token()
@@ -192,7 +192,7 @@ func Decode(text []byte, v any) error {
 		if err != nil || !isName || d.Decode(&value) != nil {
 			return invalid("", "a JSON object is wanted")
 		}
-		if !isMember(fields, name) {
+		if !members[name] {
 			return invalid(name, "is not a member that is known here")
 		}
 		if seen[name] {
@@ -206,7 +206,7 @@ func Decode(text []byte, v any) error {
 	err := json.Unmarshal(text, v)
 	if mistyped := (*json.UnmarshalTypeError)(nil); errors.As(err, &mistyped) && mistyped.Field != "" {
 		field, inner, _ := strings.Cut(mistyped.Field, ".")
-		for inner != "" && !isMember(fields, field) { // the name of an embedded struct
+		for inner != "" && !members[field] { // the name of an embedded struct
 			field, inner, _ = strings.Cut(inner, ".")
 		}
 		return invalid(field, "must not be a JSON %s", mistyped.Value)
@@ -217,14 +217,15 @@ func Decode(text []byte, v any) error {
 	return nil
 }
 
-// isMember tells whether a struct has a field of that name in JSON.
-func isMember(fields reflect.Type, name string) bool {
+// membersOf are the names that a struct's fields have in JSON.
+func membersOf(fields reflect.Type) map[string]bool {
+	names := map[string]bool{}
 	for _, f := range reflect.VisibleFields(fields) {
-		if tag, _, _ := strings.Cut(f.Tag.Get("json"), ","); tag == name {
-			return true
+		if tag, _, _ := strings.Cut(f.Tag.Get("json"), ","); tag != "" {
+			names[tag] = true
 		}
 	}
-	return false
+	return names
 }
 
 // isText tells whether a JSON value is UTF-8 and its escapes are characters: for what is not, the decoder puts in U+FFFD.

@@ -157,9 +157,9 @@ func ParseRegistration(text []byte) (Client, error) {
 	if statement, ok := members["software_statement"]; ok && string(statement) != "null" {
 		return Client{}, ErrSoftwareStatement
 	}
-	fields := reflect.TypeFor[wire]()
+	known := membersOf(reflect.TypeFor[wire]())
 	for name := range members {
-		if !isMember(fields, name) || slices.Contains(notForThem, name) {
+		if !known[name] || slices.Contains(notForThem, name) {
 			delete(members, name)
 		}
 	}
