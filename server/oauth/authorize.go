@@ -164,7 +164,10 @@ func (s *Server) target(ctx context.Context, form url.Values) (*clients.Client, 
 	case asked == "" && !ok:
 		return nil, target{}, invalidRequest("the parameter redirect_uri is missing, and the client has not just one registered")
 	case !ok || len(asked) > maxParameter["redirect_uri"]:
-		came, _, _ := strings.Cut(asked, "?") // what is behind it may be a user's
+		came := asked // up to what may be a user's
+		if i := strings.IndexAny(asked, "?#"); i >= 0 {
+			came = asked[:i]
+		}
 		return nil, target{}, fmt.Errorf("%w: %.200q", invalidRequest("the redirect_uri is not registered for this client; it has to be the same, byte for byte"), came)
 	case asked == "" && slices.Contains(strings.Fields(value(form, "scope")), clients.ScopeOpenID):
 		return nil, target{}, invalidRequest("the parameter redirect_uri is missing, which a request with the scope openid needs")
