@@ -40,15 +40,15 @@ func (p *process) wantRetried(a account, token, what string) string {
 }
 
 // The answer to a rotation is lost with the server that was to give it, or with the database; everything is away for far longer
-// than the retry window. Nobody is logged out, whichever replica is asked first; and a theft is still one.
+// than the retry window, which is ten seconds unless a test waits for its end: a break that is too short to be recorded counts, and on a busy
+// machine two of them are more than two seconds. Nobody is logged out, whichever replica is asked first; and a theft is still one.
 func TestLostAnswersOfAnOutage(t *testing.T) {
 	t.Parallel()
-	const window, away = 2 * time.Second, time.Hour
-	settings := "SIGNET_REFRESH_RETRY_WINDOW=" + window.String()
+	const away = time.Hour
 	t.Run("the only server is killed", func(t *testing.T) {
 		t.Parallel()
 		database := storagetest.Postgres(t)
-		in, db := install(t, database, settings), behind(database)
+		in, db := install(t, database, "SIGNET_REFRESH_RETRY_WINDOW=2s"), behind(database)
 		a := in.open(t)
 		p := in.serve(t)
 		lost, stolen := p.login(a).RefreshToken, p.login(a).RefreshToken
@@ -79,7 +79,7 @@ func TestLostAnswersOfAnOutage(t *testing.T) {
 		defer stop()
 		px, through := newProxy(t, database)
 		px.open()
-		in, db := install(t, through, settings), behind(database)
+		in, db := install(t, through), behind(database)
 		a := in.open(t)
 		direct := in.with("SIGNET_DATABASE_URL=" + database) // its connections break with the crash, and no more than that
 		p, other := in.serve(t), direct.serve(t)
@@ -99,7 +99,7 @@ func TestLostAnswersOfAnOutage(t *testing.T) {
 	t.Run("a backup is restored", func(t *testing.T) {
 		t.Parallel()
 		onEachDatabase(t, func(t *testing.T, database string) {
-			in, db := install(t, database, settings), behind(database)
+			in, db := install(t, database), behind(database)
 			a := in.open(t)
 			p := in.serve(t)
 			used, lost := p.login(a).RefreshToken, p.login(a).RefreshToken
@@ -119,7 +119,7 @@ func TestLostAnswersOfAnOutage(t *testing.T) {
 	t.Run("a server is killed under load", func(t *testing.T) {
 		t.Parallel()
 		onEachDatabase(t, func(t *testing.T, database string) {
-			in, db := install(t, database, settings), behind(database)
+			in, db := install(t, database), behind(database)
 			a := in.open(t)
 			const sessions = 8
 			var last [sessions]string
