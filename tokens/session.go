@@ -38,12 +38,12 @@ type Session struct {
 	UserAgent  string    `json:"user_agent"`
 }
 
-// Key is the session's place in lists. It can be told from it alone, whether the session has ended since or not.
-func (n Session) Key() string { return n.CreatedAt.Format(time.RFC3339Nano) + "/" + n.ID }
+// Place is where the session stands in lists, which goes for one that has ended since, too.
+func (n Session) Place() string { return n.CreatedAt.Format(time.RFC3339Nano) + "/" + n.ID }
 
-// ParseKey reads a Session's Key.
-func ParseKey(key string) (createdAt time.Time, id string, ok bool) {
-	at, id, _ := strings.Cut(key, "/")
+// ParsePlace reads a Session's Place.
+func ParsePlace(place string) (createdAt time.Time, id string, ok bool) {
+	at, id, _ := strings.Cut(place, "/")
 	createdAt, err := time.Parse(time.RFC3339Nano, at)
 	return createdAt, id, err == nil && len(id) == 36 && uuid.Validate(id) == nil
 }
@@ -176,7 +176,7 @@ type Holder struct {
 type Filter struct {
 	UserID   string
 	ClientID string
-	After    string // sessions that are behind the one with this key
+	After    string // sessions behind the one with this Place
 	Limit    int
 }
 

@@ -33,7 +33,7 @@ func sessionListCommand() *cobra.Command {
 			all, err := everything(func(last *tokens.Session, limit int) ([]tokens.Session, error) {
 				f.Limit = limit
 				if last != nil {
-					f.After = last.Key()
+					f.After = last.Place()
 				}
 				return a.tokens.Sessions(ctx, f)
 			})

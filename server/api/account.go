@@ -63,7 +63,7 @@ type ownSession struct {
 
 // listOwnSessions answers GET /account/sessions.
 func (s *Server) listOwnSessions(c *call) (reply, error) {
-	_, limit, after, err := c.page(isSessionKey)
+	_, limit, after, err := c.page(isSessionPlace)
 	if err != nil {
 		return reply{}, err
 	}
@@ -72,7 +72,7 @@ func (s *Server) listOwnSessions(c *call) (reply, error) {
 	for i, n := range found {
 		own[i] = ownSession{n, n.ID == c.access.SessionID}
 	}
-	return pageOf(own, limit, func(n ownSession) string { return n.Key() }), err
+	return pageOf(own, limit, func(n ownSession) string { return n.Place() }), err
 }
 
 // endOwnSession answers DELETE /account/sessions/{id}.

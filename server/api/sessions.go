@@ -32,7 +32,7 @@ func (s *Server) userID(ctx context.Context, name string) (id string, known bool
 
 // listSessions answers GET /admin/sessions.
 func (s *Server) listSessions(c *call) (reply, error) {
-	query, limit, after, err := c.page(isSessionKey, "user", "client")
+	query, limit, after, err := c.page(isSessionPlace, "user", "client")
 	if err != nil {
 		return reply{}, err
 	}
@@ -47,11 +47,11 @@ func (s *Server) listSessions(c *call) (reply, error) {
 		}
 	}
 	found, err := s.tokens.Sessions(c.Request.Context(), f)
-	return pageOf(found, limit, tokens.Session.Key), err
+	return pageOf(found, limit, tokens.Session.Place), err
 }
 
-func isSessionKey(text string) bool {
-	_, _, ok := tokens.ParseKey(text)
+func isSessionPlace(text string) bool {
+	_, _, ok := tokens.ParsePlace(text)
 	return ok
 }
 

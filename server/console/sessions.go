@@ -30,7 +30,7 @@ func (s *Console) listSessions(v *visit) error {
 		return err
 	}
 	after := v.Query("after")
-	if _, _, ok := tokens.ParseKey(after); !ok {
+	if _, _, ok := tokens.ParsePlace(after); !ok {
 		after = ""
 	}
 	var rows []tokens.Session
@@ -46,7 +46,7 @@ func (s *Console) listSessions(v *visit) error {
 		p.First = s.url("/sessions", "user", user, "client", client)
 	}
 	if more {
-		p.Next = s.url("/sessions", "user", user, "client", client, "after", rows[len(rows)-1].Key())
+		p.Next = s.url("/sessions", "user", user, "client", client, "after", rows[len(rows)-1].Place())
 	}
 	query := url.Values{}
 	for name, value := range map[string]string{"user": user, "client": client} {

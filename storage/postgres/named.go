@@ -26,18 +26,18 @@ func (a named) RewriteQuery(ctx context.Context, conn *pgx.Conn, sql string, _ [
 	known, read := texts.Load(sql)
 	n, _ := known.(numbered)
 	if !read {
-		own := make(pgx.NamedArgs, len(a))
+		names := make(pgx.NamedArgs, len(a)) // each with itself as its value, to learn their order
 		for name := range a {
-			own[name] = name
+			names[name] = name
 		}
-		text, names, err := own.RewriteQuery(ctx, conn, sql, nil)
+		text, ordered, err := names.RewriteQuery(ctx, conn, sql, nil)
 		if err != nil {
 			return "", nil, err
 		}
 		n.sql = text
-		for _, name := range names {
-			own, _ := name.(string)
-			n.names = append(n.names, own)
+		for _, value := range ordered {
+			name, _ := value.(string)
+			n.names = append(n.names, name)
 		}
 	}
 	args := make([]any, len(n.names))

@@ -267,7 +267,7 @@ func TestSessionListReadsAPage(t *testing.T) {
 			if len(page) != f.Limit {
 				t.Fatalf("%s: %d on a page", name, len(page))
 			}
-			f.After = page[len(page)-1].Key()
+			f.After = page[len(page)-1].Place()
 		}
 		s.Close()
 		poll(t, name+" is counted", func() bool { return read() > before })

@@ -241,7 +241,7 @@ func (s *Store) Sessions(ctx context.Context, f tokens.Filter) ([]tokens.Session
 	if f.ClientID != "" {
 		where += ` AND s.client_id = @client`
 	}
-	createdAt, after, ok := tokens.ParseKey(f.After)
+	createdAt, after, ok := tokens.ParsePlace(f.After)
 	if ok {
 		where += ` AND (s.created_at, s.id) < (@created_at, @after)`
 	}

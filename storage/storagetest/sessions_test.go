@@ -498,7 +498,7 @@ func TestSessionList(t *testing.T) {
 					if len(page) == 0 {
 						break
 					}
-					f.After = page[len(page)-1].Key()
+					f.After = page[len(page)-1].Place()
 					if len(page) > f.Limit {
 						t.Fatalf("%d on a page", len(page))
 					}
@@ -552,7 +552,7 @@ func TestSessionListPaging(t *testing.T) {
 			last := page[len(page)-1]
 			w.Exec(t, `DELETE FROM sessions WHERE id = $1`, last.ID)
 			w.addSession(t, c, u)
-			f.After = last.Key()
+			f.After = last.Place()
 		}
 		equal(t, "ids", got, want)
 	})
