@@ -50,7 +50,12 @@ func ParseAlgorithm(s string) (Algorithm, error) {
 }
 
 // method is the implementation of the algorithm.
-func (a Algorithm) method() jwt.SigningMethod { return jwt.GetSigningMethod(string(a)) }
+func (a Algorithm) method() jwt.SigningMethod {
+	if a == ES256 {
+		return es256{jwt.SigningMethodES256}
+	}
+	return jwt.GetSigningMethod(string(a))
+}
 
 // State is where a signing key is in its life.
 type State string

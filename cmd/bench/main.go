@@ -211,6 +211,9 @@ func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", 
 
 // prepare makes the sessions and the floors' table, and finds the database's processes.
 func (b *bench) prepare(ctx context.Context, databaseURL string) (err error) {
+	if err := b.world.crowd(ctx, b.conn); err != nil {
+		return err
+	}
 	progress("making %d sessions", b.sessions)
 	if err := b.world.begin(ctx, b.sessions); err != nil {
 		return err
