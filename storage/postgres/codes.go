@@ -14,7 +14,7 @@ import (
 const fitting = `a.challenge = @challenge AND (a.redirect_uri = @redirect_uri OR @redirect_uri = '' AND NOT a.redirect_sent) AND a.jkt IN ('', @jkt)`
 
 // redeemCode takes a share of the login before anything else, which its end waits for: whoever ends the login then sees the
-// session. So it does with the consent, for its withdrawal. The last part finds what a repetition after a lost answer has done before.
+// session. So it does with the consent, for its withdrawal.
 const redeemCode = `WITH login AS (
 		SELECT l.id, l.expires_at FROM logins l
 		WHERE l.id = (SELECT login_id FROM authorization_codes WHERE session_id = @session AND digest = @digest)
@@ -30,35 +30,45 @@ const redeemCode = `WITH login AS (
 			AND a.login_id = login.id
 			AND (NOT a.consented OR EXISTS (SELECT FROM consents k WHERE k.user_id = a.user_id AND k.client_id = a.client_id
 				AND k.scope @> a.scope AND k.audience @> a.audience FOR KEY SHARE))
-		RETURNING a.*, login.expires_at AS login_expires_at, u.username, u.profile
+		RETURNING a.session_id AS id, a.user_id, a.user_epoch, a.client_epoch, a.client_id, a.scope, a.audience, a.login_id, a.ends_with_login,
+			a.openid, a.nonce, u.username, u.profile,
+			CASE WHEN a.ends_with_login THEN least(now() + @ttl::interval, login.expires_at) ELSE now() + @ttl::interval END AS expires_at
 	), session AS (
 		INSERT INTO sessions (id, user_id, user_epoch, client_epoch, expires_at, client_id, secret_digest, scope, audience,
 			idle_expires_at, address, user_agent, login_id, ends_with_login, openid, jkt)
-		SELECT session_id, user_id, user_epoch, client_epoch,
-			CASE WHEN ends_with_login THEN least(now() + @ttl::interval, login_expires_at) ELSE now() + @ttl::interval END,
-			client_id, @session_digest, scope, audience, now() + @idle::interval, @address, @user_agent, login_id, ends_with_login, openid, @session_jkt::text
-		FROM code RETURNING *
+		SELECT id, user_id, user_epoch, client_epoch, expires_at, client_id, @session_digest, scope, audience,
+			now() + @idle::interval, @address, @user_agent, login_id, ends_with_login, openid, @session_jkt::text
+		FROM code
 	), event AS (
 		INSERT INTO audit_events (id, type, actor, client_id, user_id, session_id, address, request_id, detail)
 		SELECT @e_id::uuid, @e_type::text, user_id::text, client_id, user_id::text, id::text,
-			@e_address::text, @e_request::text, @e_detail::text FROM session
+			@e_address::text, @e_request::text, @e_detail::text FROM code
 	)
-	SELECT ` + grantColumns + `, u.nonce FROM session s JOIN code u ON true
-	UNION ALL
-	SELECT ` + grantColumns + `, '' FROM sessions s JOIN users u ON u.id = s.user_id
+	SELECT ` + grantColumns + `, s.nonce FROM code s, LATERAL (SELECT s.username, s.profile) u`
+
+// redeemedCode finds what a redemption has done whose answer was lost.
+const redeemedCode = `SELECT ` + grantColumns + `, '' FROM sessions s JOIN users u ON u.id = s.user_id
 	WHERE s.id = @session AND s.secret_digest = @session_digest AND EXISTS (SELECT FROM audit_events WHERE id = @e_id::uuid)`
 
 // RedeemCode implements tokens.Store. The event is completed from the row.
-func (s *Store) RedeemCode(ctx context.Context, r tokens.Redemption, e audit.Event) (tokens.CodeGrant, bool, error) {
-	return oneGathered(ctx, s, s.codes, r.Session, func(row pgx.Row) (g tokens.CodeGrant, err error) {
-		var login, facts *string
-		var shown []byte
-		err = row.Scan(&g.UserID, (*[]string)(&g.Scope), &g.Audience, &g.Now, &g.End, &login, &facts, &shown, &g.Nonce)
-		if err == nil {
-			err = g.Complete(login, facts, shown)
+func (s *Store) RedeemCode(ctx context.Context, r tokens.Redemption, e audit.Event) (g tokens.CodeGrant, ok bool, err error) {
+	args := with(e, redemptionArgs(r))
+	for _, statement := range []string{redeemCode, redeemedCode} {
+		if g, ok, err = oneGathered(ctx, s, s.codes, r.Session, readCodeGrant, statement, args); ok || err != nil {
+			break
 		}
-		return g, err
-	}, redeemCode, with(e, redemptionArgs(r)))
+	}
+	return g, ok, err
+}
+
+func readCodeGrant(row pgx.Row) (g tokens.CodeGrant, err error) {
+	var login, facts *string
+	var shown []byte
+	err = row.Scan(&g.UserID, (*[]string)(&g.Scope), &g.Audience, &g.Now, &g.End, &login, &facts, &shown, &g.Nonce)
+	if err == nil {
+		err = g.Complete(login, facts, shown)
+	}
+	return g, err
 }
 
 func redemptionArgs(r tokens.Redemption) named {

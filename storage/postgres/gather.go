@@ -35,9 +35,9 @@ const (
 // that. Each statement still has a snapshot of its own, taken after it was asked for. Sent in the order of the sessions or logins
 // that they are about, the statements of two batches lock their rows in the same order.
 type gatherer struct {
-	pool  *pgxpool.Pool
-	locks bool // its statements wait for rows
-	most  int  // round trips that may be under way at once, but for slow ones
+	pool *pgxpool.Pool
+	kind kind
+	most int // round trips that may be under way at once, but for slow ones
 
 	// connections holds a token for each connection in use, slow ones among them: what waits for a lock or a disk must not
 	// take those that other work needs.
@@ -58,11 +58,35 @@ type statement struct {
 	answer chan<- error // with room for it; pgx.ErrNoRows if there is no row
 }
 
+// kind is what the statements of a gatherer have in common: what is set, until the end of the transaction, for one of them, and for many.
+type kind struct{ one, many string }
+
+var (
+	reads = kind{}
+	// rotations wait for rows. One that somebody has locked for long must not hold up the statements that are about others: their
+	// transaction is refused, and each is on its own.
+	rotations = kind{many: `SELECT set_config('lock_timeout', '200ms', true)`}
+	// redemptions wait for rows, too. Their table is empty whenever the database counts, and to look through all of an empty one is
+	// quickest; but the plan stays, while within a minute thousands of codes leave their remains there.
+	redemptions = kind{
+		one:  `SELECT set_config('enable_seqscan', 'off', true)`,
+		many: `SELECT set_config('enable_seqscan', 'off', true), set_config('lock_timeout', '200ms', true)`,
+	}
+)
+
+// before is what goes before that many statements, if anything.
+func (k kind) before(statements int) string {
+	if statements == 1 {
+		return k.one
+	}
+	return k.many
+}
+
 // newGatherer returns one that uses at most that many sixteenths of the pool's connections: other work needs some, too.
-func newGatherer(pool *pgxpool.Pool, locks bool, sixteenths int) *gatherer {
+func newGatherer(pool *pgxpool.Pool, k kind, sixteenths int) *gatherer {
 	size := int(pool.Config().MaxConns)
 	return &gatherer{
-		pool: pool, locks: locks, most: max(1, min(2*runtime.GOMAXPROCS(0), size/4)),
+		pool: pool, kind: k, most: max(1, min(2*runtime.GOMAXPROCS(0), size/4)),
 		connections: make(chan struct{}, max(1, size*sixteenths/16)),
 	}
 }
@@ -105,6 +129,13 @@ func (g *gatherer) run(ctx context.Context, about uuid.UUID, read func(pgx.Row) 
 
 // runAlone runs one statement in a round trip of its own.
 func (g *gatherer) runAlone(ctx context.Context, read func(pgx.Row) error, sql string, args []any) error {
+	if g.kind.before(1) != "" {
+		answers, err := g.sendBatch([]statement{{ctx: ctx, sql: sql, args: args, read: read}})
+		if err == nil {
+			err = answers[0]
+		}
+		return err
+	}
 	select {
 	case g.connections <- struct{}{}:
 	case <-ctx.Done():
@@ -163,10 +194,6 @@ func (g *gatherer) send(gathered []statement) {
 	}
 }
 
-// boundLocks keeps a row that somebody has locked for long from holding up the statements that are about others: their
-// transaction is refused, and each is on its own.
-const boundLocks = `SELECT set_config('lock_timeout', '200ms', true)`
-
 // sendBatch runs the statements in one transaction and one round trip.
 func (g *gatherer) sendBatch(gathered []statement) (answers []error, err error) {
 	// A request that goes away does not take the others' answers along.
@@ -178,16 +205,16 @@ func (g *gatherer) sendBatch(gathered []statement) (answers []error, err error) 
 		return nil, ctx.Err()
 	}
 	defer func() { <-g.connections }()
-	bound := g.locks && len(gathered) > 1
+	before := g.kind.before(len(gathered))
 	var batch pgx.Batch
-	if bound {
-		batch.Queue(boundLocks)
+	if before != "" {
+		batch.Queue(before)
 	}
 	for _, st := range gathered {
 		batch.Queue(st.sql, st.args...)
 	}
 	results := g.pool.SendBatch(ctx, &batch)
-	if bound {
+	if before != "" {
 		_, err = results.Exec()
 	}
 	answers = make([]error, len(gathered))

@@ -71,7 +71,7 @@ func Open(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (*Sto
 	}
 	return &Store{
 		pool: pool, pooler: p,
-		rotations: newGatherer(pool, true, 8), codes: newGatherer(pool, true, 3), questions: newGatherer(pool, false, 4),
+		rotations: newGatherer(pool, rotations, 8), codes: newGatherer(pool, redemptions, 3), questions: newGatherer(pool, reads, 4),
 	}, nil
 }
 

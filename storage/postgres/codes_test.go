@@ -1,0 +1,96 @@
+package postgres_test
+
+import (
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"signet/audit"
+	"signet/authorizations"
+	"signet/clients"
+	"signet/keys"
+	"signet/logins"
+	"signet/storage/postgres"
+	"signet/storage/storagetest"
+	"signet/tokens"
+	"signet/users"
+)
+
+// issuer returns what issues a code and how that is redeemed.
+func issuer(t testing.TB, s *postgres.Store) func() (tokens.Redemption, error) {
+	t.Helper()
+	c, err := s.CreateClient(t.Context(), clients.Client{ID: uuid.NewString(), Scope: clients.Scope{"read"}, Epoch: 7}, audit.New(audit.ClientCreated, audit.Origin{}))
+	check(t, err)
+	u, err := s.CreateUser(t.Context(), users.User{ID: uuid.NewString(), Username: c.ID}, c.ID, audit.New(audit.UserCreated, audit.Origin{}))
+	check(t, err)
+	l, err := s.CreateLogin(t.Context(), logins.NewLogin{
+		Ref: logins.Ref{ID: uuid.New(), Digest: make([]byte, 32)}, UserID: u.ID, Methods: []string{"pwd"}, TTL: time.Hour,
+	}, audit.New(audit.LoginSucceeded, audit.Origin{}))
+	check(t, err)
+	secret, err := keys.ParseSecret(keys.NewSecret())
+	check(t, err)
+	codes := authorizations.New(s, secret, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	return func() (tokens.Redemption, error) {
+		text, err := codes.Issue(t.Context(), &c, l, &authorizations.Request{ClientID: c.ID, Scope: c.Scope}, authorizations.Unasked, audit.Origin{})
+		code, _ := codes.ParseCode(text)
+		return tokens.Redemption{
+			Session: code.Session, CodeDigest: code.Digest(), ClientID: c.ID, ClientEpoch: c.Epoch, SessionDigest: code.SessionSecret(),
+			IdleTTL: time.Hour, TTL: time.Hour,
+		}, err
+	}
+}
+
+// A redemption whose answer was lost finds what it did, and is not taken for a theft. Another one finds nothing.
+func TestRedemptionRepeated(t *testing.T) {
+	t.Parallel()
+	s := open(t, storagetest.Postgres(t), nil)
+	r, err := issuer(t, s)()
+	check(t, err)
+	e := audit.New(audit.SessionCreated, audit.Origin{})
+	for _, what := range []string{"first", "repeated"} {
+		if g, redeemed, err := s.RedeemCode(t.Context(), r, e); err != nil || !redeemed || g.End.Sub(g.Now) < 59*time.Minute {
+			t.Errorf("%s: redeemed %t, %v, %+v", what, redeemed, err, g)
+		}
+	}
+	if _, redeemed, err := s.RedeemCode(t.Context(), r, audit.New(audit.SessionCreated, audit.Origin{})); err != nil || redeemed {
+		t.Errorf("another one: redeemed %t, %v", redeemed, err)
+	}
+}
+
+// Where the table of codes was empty when the database looked last, a statement that looks through all of it would be quickest: it is
+// prepared then, and takes ever longer while codes come and go.
+func TestCodesAreFoundByTheirIndex(t *testing.T) {
+	t.Parallel()
+	url := storagetest.Postgres(t)
+	s := open(t, url, nil)
+	conn := connect(t, url)
+	issue := issuer(t, s)
+	const codes = 400
+	redeem := func(int) error {
+		r, err := issue()
+		if err == nil {
+			_, _, err = s.RedeemCode(t.Context(), r, audit.New(audit.SessionCreated, audit.Origin{}))
+		}
+		return err
+	}
+	each(t, codes, 16, redeem)
+	_, err := conn.Exec(t.Context(), `VACUUM (ANALYZE) authorization_codes`)
+	check(t, err)
+	read := func(column string) int64 {
+		return query[int64](t, conn, `SELECT `+column+` FROM pg_stat_user_tables WHERE relname = 'authorization_codes'`)
+	}
+	before := read("seq_scan")
+	s.Close()
+	s = open(t, url, nil)
+	issue = issuer(t, s)
+	each(t, codes, 1, redeem) // one by one, and many at once
+	each(t, codes, 16, redeem)
+	s.Close() // the connections tell what they did when they end
+	poll(t, "all has been counted", func() bool { return read("n_tup_del") == 3*codes })
+	if n := read("seq_scan") - before; n > 5 { // its own looks are counted late
+		t.Errorf("the whole table was looked through %d times", n)
+	}
+}
