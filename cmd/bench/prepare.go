@@ -104,6 +104,15 @@ func newWorld(ctx context.Context, databaseURL, addr string, userCount int) (w *
 	return w, group.Wait()
 }
 
+// others are users who do nothing. Where there are few, the database looks through all of them each time.
+const others = 10_000
+
+// crowd adds them.
+func (w *world) crowd(ctx context.Context, conn *pgx.Conn) error {
+	return execAll(ctx, conn, fmt.Sprintf(`INSERT INTO users (id, username, canonical, password_hash, admin)
+		SELECT gen_random_uuid(), 'other-' || n, 'other-' || n, (SELECT password_hash FROM users LIMIT 1), false FROM generate_series(1, %d) n`, others))
+}
+
 // settings is the server's environment.
 func (w *world) settings(databaseURL string) []string {
 	return []string{
