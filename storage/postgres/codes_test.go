@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -32,7 +31,7 @@ func issuer(t testing.TB, s *postgres.Store) func() (tokens.Redemption, error) {
 	check(t, err)
 	secret, err := keys.ParseSecret(keys.NewSecret())
 	check(t, err)
-	codes := authorizations.New(s, secret, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	codes := authorizations.New(s, secret, slog.New(slog.DiscardHandler))
 	return func() (tokens.Redemption, error) {
 		text, err := codes.Issue(t.Context(), &c, l, &authorizations.Request{ClientID: c.ID, Scope: c.Scope}, authorizations.Unasked, audit.Origin{})
 		code, _ := codes.ParseCode(text)

@@ -218,11 +218,11 @@ func (g *gatherer) sendBatch(gathered []statement) (answers []error, err error) 
 		_, err = results.Exec()
 	}
 	answers = make([]error, len(gathered))
-	for i := range answers {
+	for i, st := range gathered {
 		if err != nil {
 			break
 		}
-		answers[i] = gathered[i].read(results.QueryRow())
+		answers[i] = st.read(results.QueryRow())
 		if !errors.Is(answers[i], pgx.ErrNoRows) {
 			err = answers[i]
 		}
