@@ -10,7 +10,7 @@ ARG TARGETOS
 ARG TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/signet ./cmd/signet \
+    go build -trimpath -tags=nomsgpack -ldflags "-s -w -X main.version=$VERSION" -o /out/signet ./cmd/signet \
     && mkdir /out/data
 
 FROM gcr.io/distroless/static-debian12:nonroot

@@ -9,6 +9,9 @@ BENCH     ?=
 HA        ?=
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
+# Nobody is answered in MessagePack: Gin's code for it takes longer to compile than all of Signet.
+export GOFLAGS += -tags=nomsgpack
+
 # SQLite is C, translated to Go: the race detector would look at each access to its memory, which takes much of the tests' time.
 # A connection of it is one goroutine's at a time (database/sql), and that is still looked at. The hashes
 # of passwords are arithmetic, and HTML is parsed by the tests alone.
