@@ -3,6 +3,7 @@ package keys
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/sha256"
 	"errors"
 
@@ -18,7 +19,7 @@ type es256 struct{ *jwt.SigningMethodECDSA }
 // Sign returns r and s, of 32 bytes each (RFC 7518 section 3.4).
 func (es256) Sign(text string, key any) ([]byte, error) {
 	private, ok := key.(*ecdsa.PrivateKey)
-	if !ok {
+	if !ok || private.Curve != elliptic.P256() {
 		return nil, jwt.ErrInvalidKeyType
 	}
 	digest := sha256.Sum256([]byte(text))

@@ -59,11 +59,15 @@ func TestES256IsVerified(t *testing.T) {
 
 func TestES256RefusesOtherKeys(t *testing.T) {
 	t.Parallel()
-	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	wide, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []any{nil, []byte("a secret"), p384} {
+	narrow, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []any{nil, []byte("a secret"), wide, narrow} {
 		if signature, err := ES256.method().Sign("text", key); err == nil {
 			t.Errorf("a %T signed: %x", key, signature)
 		}

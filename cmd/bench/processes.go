@@ -18,10 +18,11 @@ import (
 // build compiles the server into dir and returns the program's path: as it is shipped, or one that writes a profile.
 func build(ctx context.Context, dir string, profiled bool) (string, error) {
 	program := filepath.Join(dir, "signet")
-	args := []string{"build", "-trimpath", "-o", program}
+	tags := "nomsgpack"
 	if profiled {
-		args = append(args, "-tags", "cpuprofile")
+		tags += ",cpuprofile"
 	}
+	args := []string{"build", "-trimpath", "-tags", tags, "-o", program}
 	if out, err := exec.CommandContext(ctx, "go", append(args, "signet/cmd/signet")...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"signet/audit"
@@ -46,19 +47,31 @@ const redeemCode = `WITH login AS (
 	)
 	SELECT ` + grantColumns + `, s.nonce FROM code s, LATERAL (SELECT s.username, s.profile) u`
 
-// redeemedCode finds what a redemption has done whose answer was lost.
+// redeemedCode finds what a redemption has done whose answer was lost. It locks, for a standby that is behind to refuse it.
 const redeemedCode = `SELECT ` + grantColumns + `, '' FROM sessions s JOIN users u ON u.id = s.user_id
-	WHERE s.id = @session AND s.secret_digest = @session_digest AND EXISTS (SELECT FROM audit_events WHERE id = @e_id::uuid)`
+	WHERE s.id = @session AND s.secret_digest = @session_digest AND EXISTS (SELECT FROM audit_events WHERE id = @e_id::uuid)
+	FOR KEY SHARE OF s`
 
 // RedeemCode implements tokens.Store. The event is completed from the row.
-func (s *Store) RedeemCode(ctx context.Context, r tokens.Redemption, e audit.Event) (g tokens.CodeGrant, ok bool, err error) {
-	args := with(e, redemptionArgs(r))
-	for _, statement := range []string{redeemCode, redeemedCode} {
-		if g, ok, err = oneGathered(ctx, s, s.codes, r.Session, readCodeGrant, statement, args); ok || err != nil {
-			break
-		}
+func (s *Store) RedeemCode(ctx context.Context, r tokens.Redemption, e audit.Event) (tokens.CodeGrant, bool, error) {
+	args, tries := with(e, redemptionArgs(r)), 0
+	g, err := run(ctx, s, true, func(ctx context.Context) (tokens.CodeGrant, error) {
+		tries++
+		return s.redeem(ctx, r.Session, args, tries > 1)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return tokens.CodeGrant{}, false, nil
 	}
-	return g, ok, err
+	return g, err == nil, err
+}
+
+// redeem returns pgx.ErrNoRows if nothing was redeemed, by an earlier try neither, if there was one.
+func (s *Store) redeem(ctx context.Context, session uuid.UUID, args named, again bool) (tokens.CodeGrant, error) {
+	g, err := gathered(ctx, s.codes, session, readCodeGrant, redeemCode, args)
+	if again && errors.Is(err, pgx.ErrNoRows) {
+		return gathered(ctx, s.codes, session, readCodeGrant, redeemedCode, args)
+	}
+	return g, err
 }
 
 func readCodeGrant(row pgx.Row) (g tokens.CodeGrant, err error) {

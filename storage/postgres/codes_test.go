@@ -1,11 +1,15 @@
 package postgres_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"signet/audit"
 	"signet/authorizations"
@@ -49,13 +53,58 @@ func TestRedemptionRepeated(t *testing.T) {
 	r, err := issuer(t, s)()
 	check(t, err)
 	e := audit.New(audit.SessionCreated, audit.Origin{})
-	for _, what := range []string{"first", "repeated"} {
-		if g, redeemed, err := s.RedeemCode(t.Context(), r, e); err != nil || !redeemed || g.End.Sub(g.Now) < 59*time.Minute {
-			t.Errorf("%s: redeemed %t, %v, %+v", what, redeemed, err, g)
-		}
+	if _, redeemed, err := s.RedeemCode(t.Context(), r, e); err != nil || !redeemed {
+		t.Fatalf("redeemed %t, %v", redeemed, err)
 	}
-	if _, redeemed, err := s.RedeemCode(t.Context(), r, audit.New(audit.SessionCreated, audit.Origin{})); err != nil || redeemed {
+	if g, err := s.RedeemAgain(t.Context(), r, e); err != nil || g.End.Sub(g.Now) < 59*time.Minute {
+		t.Errorf("repeated: %v, %+v", err, g)
+	}
+	another := audit.New(audit.SessionCreated, audit.Origin{})
+	if _, err := s.RedeemAgain(t.Context(), r, another); !errors.Is(err, pgx.ErrNoRows) {
+		t.Errorf("another one, repeated: %v", err)
+	}
+	if _, redeemed, err := s.RedeemCode(t.Context(), r, another); err != nil || redeemed {
 		t.Errorf("another one: redeemed %t, %v", redeemed, err)
+	}
+}
+
+// A redemption that waits for a lock, on its own or with others, is given up when its caller's time is over, and then uses up nothing.
+func TestRedemptionsAreGivenUp(t *testing.T) {
+	t.Parallel()
+	url := storagetest.Postgres(t)
+	s := open(t, url, nil)
+	issue := issuer(t, s)
+	locker := connect(t, url)
+	var waiting []tokens.Redemption
+	for range 12 {
+		r, err := issue()
+		check(t, err)
+		waiting = append(waiting, r)
+	}
+	tx, err := locker.Begin(t.Context())
+	check(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT FROM logins FOR UPDATE`)
+	check(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	each(t, len(waiting), len(waiting), func(i int) error {
+		if _, redeemed, err := s.RedeemCode(ctx, waiting[i], audit.New(audit.SessionCreated, audit.Origin{})); err == nil {
+			return fmt.Errorf("redeemed %t, and the login is locked", redeemed)
+		}
+		return nil
+	})
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("given up after %s", took)
+	}
+	poll(t, "nothing waits", func() bool {
+		return query[int](t, locker, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 0
+	})
+	check(t, tx.Rollback(t.Context()))
+	for _, r := range waiting {
+		if _, redeemed, err := s.RedeemCode(t.Context(), r, audit.New(audit.SessionCreated, audit.Origin{})); err != nil || !redeemed {
+			t.Errorf("afterwards: redeemed %t, %v", redeemed, err)
+		}
 	}
 }
 

@@ -4,6 +4,9 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+
+	"signet/audit"
+	"signet/tokens"
 )
 
 // Run is run, for the tests of what it repeats.
@@ -19,4 +22,9 @@ func Run(ctx context.Context, repeatable bool, f func(ctx context.Context) (int,
 // QueryText puts a statement of one text column among those that are gathered.
 func (s *Store) QueryText(ctx context.Context, session uuid.UUID, sql string, args ...any) (string, error) {
 	return gathered(ctx, s.questions, session, readText, sql, args...)
+}
+
+// RedeemAgain is the second try of a redemption, after the answer to the first was lost.
+func (s *Store) RedeemAgain(ctx context.Context, r tokens.Redemption, e audit.Event) (tokens.CodeGrant, error) {
+	return s.redeem(ctx, r.Session, with(e, redemptionArgs(r)), true)
 }

@@ -130,7 +130,7 @@ func (g *gatherer) run(ctx context.Context, about uuid.UUID, read func(pgx.Row) 
 // runAlone runs one statement in a round trip of its own.
 func (g *gatherer) runAlone(ctx context.Context, read func(pgx.Row) error, sql string, args []any) error {
 	if g.kind.before(1) != "" {
-		answers, err := g.sendBatch([]statement{{ctx: ctx, sql: sql, args: args, read: read}})
+		answers, err := g.sendBatch(ctx, []statement{{sql: sql, args: args, read: read}})
 		if err == nil {
 			err = answers[0]
 		}
@@ -177,7 +177,10 @@ func (g *gatherer) next() []statement {
 func (g *gatherer) send(gathered []statement) {
 	defer g.depart()()
 	slices.SortFunc(gathered, func(a, b statement) int { return bytes.Compare(a.about[:], b.about[:]) })
-	answers, err := g.sendBatch(gathered)
+	// A request that goes away does not take the others' answers along.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(gathered[0].ctx), statementTimeout)
+	defer cancel()
+	answers, err := g.sendBatch(ctx, gathered)
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && !lostConnection(err) {
 		for _, st := range gathered {
@@ -195,10 +198,7 @@ func (g *gatherer) send(gathered []statement) {
 }
 
 // sendBatch runs the statements in one transaction and one round trip.
-func (g *gatherer) sendBatch(gathered []statement) (answers []error, err error) {
-	// A request that goes away does not take the others' answers along.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(gathered[0].ctx), statementTimeout)
-	defer cancel()
+func (g *gatherer) sendBatch(ctx context.Context, gathered []statement) (answers []error, err error) {
 	select {
 	case g.connections <- struct{}{}:
 	case <-ctx.Done():
