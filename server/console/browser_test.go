@@ -165,11 +165,17 @@ func (b *tab) says(text string) {
 	b.eventually(fmt.Sprintf("document.body.innerText.includes(%q)", text))
 }
 
-// eventually waits until an expression in the page is true.
+// eventually waits until an expression in the page is true. A page that is just being replaced cannot be asked; its successor is.
 func (b *tab) eventually(expression string) {
 	b.t.Helper()
-	_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(patience), chromedp.WithPollingInterval(50*time.Millisecond)))
-	b.check(err)
+	began := time.Now()
+	for {
+		_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(patience), chromedp.WithPollingInterval(50*time.Millisecond)))
+		if err == nil || !strings.Contains(err.Error(), "Cannot find context") || time.Since(began) > patience {
+			b.check(err)
+			return
+		}
+	}
 }
 
 func (b *tab) logIn(name string) {

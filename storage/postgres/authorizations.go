@@ -38,12 +38,13 @@ func (s *Store) Visitor(ctx context.Context, r logins.Ref, p authorizations.Part
 }
 
 // grantingLogin is the login that a code is issued for, if it and the client are as they were looked at, and what is asked for is allowed.
-// Nothing is locked: the redemption looks at all of it once more, and so at what ends while the code is on its way.
+// Nothing is locked: the redemption looks at all of it once more, and so at what ends while the code is on its way. The consent is
+// looked up by its key: with EXISTS the database may gather all of the client's first.
 const grantingLogin = `login AS (
 		SELECT l.id, l.user_id, l.user_epoch FROM logins l, users u, clients c
 		WHERE l.id = @login AND l.auth_time = @auth_time AND ` + liveLogin + `
 			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
-			AND (@unasked OR @confirmed OR EXISTS (SELECT FROM consents k WHERE ` + allowedBy + `
+			AND (@unasked OR @confirmed OR (SELECT true FROM consents k WHERE ` + allowedBy + `
 				AND k.scope @> @consent_scope::text[] AND k.audience @> @audience::text[]))`
 
 const insertCode = `INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri, redirect_sent,
