@@ -35,9 +35,9 @@ const (
 // that. Each statement still has a snapshot of its own, taken after it was asked for. Sent in the order of the sessions or logins
 // that they are about, the statements of two batches lock their rows in the same order.
 type gatherer struct {
-	pool *pgxpool.Pool
-	kind kind
-	most int // round trips that may be under way at once, but for slow ones
+	pool     *pgxpool.Pool
+	settings settings
+	most     int // round trips that may be under way at once, but for slow ones
 
 	// connections holds a token for each connection in use, slow ones among them: what waits for a lock or a disk must not
 	// take those that other work needs.
@@ -58,35 +58,32 @@ type statement struct {
 	answer chan<- error // with room for it; pgx.ErrNoRows if there is no row
 }
 
-// kind is what the statements of a gatherer have in common: what is set, until the end of the transaction, for one of them, and for many.
-type kind struct{ one, many string }
+// settings are made before the statements of a transaction, and end with it: for one that is alone, and for those that go together.
+type settings struct{ alone, together string }
 
-var (
-	reads = kind{}
-	// rotations wait for rows. One that somebody has locked for long must not hold up the statements that are about others: their
+const (
+	// boundLocks keeps a row that somebody has locked for long from holding up the statements that are about others: their
 	// transaction is refused, and each is on its own.
-	rotations = kind{many: `SELECT set_config('lock_timeout', '200ms', true)`}
-	// redemptions wait for rows, too. Their table is empty whenever the database counts, and to look through all of an empty one is
-	// quickest; but the plan stays, while within a minute thousands of codes leave their remains there.
-	redemptions = kind{
-		one:  `SELECT set_config('enable_seqscan', 'off', true)`,
-		many: `SELECT set_config('enable_seqscan', 'off', true), set_config('lock_timeout', '200ms', true)`,
-	}
+	boundLocks = `set_config('lock_timeout', '200ms', true)`
+
+	// byIndex is for the table of codes, which is empty whenever the database counts: to look through all of an empty one is quickest,
+	// and that plan stays, while within a minute thousands of codes leave their remains there.
+	byIndex = `set_config('enable_seqscan', 'off', true)`
 )
 
-// before is what goes before that many statements, if anything.
-func (k kind) before(statements int) string {
+// of returns what goes before that many statements, if anything.
+func (s settings) of(statements int) string {
 	if statements == 1 {
-		return k.one
+		return s.alone
 	}
-	return k.many
+	return s.together
 }
 
 // newGatherer returns one that uses at most that many sixteenths of the pool's connections: other work needs some, too.
-func newGatherer(pool *pgxpool.Pool, k kind, sixteenths int) *gatherer {
+func newGatherer(pool *pgxpool.Pool, s settings, sixteenths int) *gatherer {
 	size := int(pool.Config().MaxConns)
 	return &gatherer{
-		pool: pool, kind: k, most: max(1, min(2*runtime.GOMAXPROCS(0), size/4)),
+		pool: pool, settings: s, most: max(1, min(2*runtime.GOMAXPROCS(0), size/4)),
 		connections: make(chan struct{}, max(1, size*sixteenths/16)),
 	}
 }
@@ -129,7 +126,7 @@ func (g *gatherer) run(ctx context.Context, about uuid.UUID, read func(pgx.Row) 
 
 // runAlone runs one statement in a round trip of its own.
 func (g *gatherer) runAlone(ctx context.Context, read func(pgx.Row) error, sql string, args []any) error {
-	if g.kind.before(1) != "" {
+	if g.settings.alone != "" {
 		answers, err := g.sendBatch(ctx, []statement{{sql: sql, args: args, read: read}})
 		if err == nil {
 			err = answers[0]
@@ -205,7 +202,7 @@ func (g *gatherer) sendBatch(ctx context.Context, gathered []statement) (answers
 		return nil, ctx.Err()
 	}
 	defer func() { <-g.connections }()
-	before := g.kind.before(len(gathered))
+	before := g.settings.of(len(gathered))
 	var batch pgx.Batch
 	if before != "" {
 		batch.Queue(before)

@@ -71,7 +71,9 @@ func Open(ctx context.Context, databaseURL string, tracer pgx.QueryTracer) (*Sto
 	}
 	return &Store{
 		pool: pool, pooler: p,
-		rotations: newGatherer(pool, rotations, 8), codes: newGatherer(pool, redemptions, 3), questions: newGatherer(pool, reads, 4),
+		rotations: newGatherer(pool, settings{together: `SELECT ` + boundLocks}, 8),
+		codes:     newGatherer(pool, settings{alone: `SELECT ` + byIndex, together: `SELECT ` + byIndex + `, ` + boundLocks}, 3),
+		questions: newGatherer(pool, settings{}, 4),
 	}, nil
 }
 
