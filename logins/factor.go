@@ -134,11 +134,11 @@ func (s *Service) Factors(ctx context.Context, userID string) (Factors, error) {
 // Demands tells whether the operator wants that a user has a second factor, who may be an admin.
 func (s *Service) Demands(admin bool) bool { return s.cfg.Policy.Demands(admin) }
 
-// PasswordAlone returns nil if the user's password is enough to log in with, else ErrNeedsFactor. Whatever takes a password and shows no
-// page asks here, after users.Authenticate.
+// PasswordAlone returns nil if the user has no factor beside the password, else ErrNeedsFactor. It is for saying why: the stores refuse
+// by themselves what a password alone may not begin.
 func (s *Service) PasswordAlone(ctx context.Context, u users.User) error {
 	f, err := s.store.Factors(ctx, u.ID)
-	if err == nil && (f.Any() || s.Demands(u.Admin)) {
+	if err == nil && f.Any() {
 		err = ErrNeedsFactor
 	}
 	return err

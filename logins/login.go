@@ -1,6 +1,7 @@
 package logins
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -78,9 +79,10 @@ type NewLogin struct {
 // Store is what this package needs of a database. Every event is written in the same transaction as what it tells of. A login is
 // live until it was ended or has expired, or its user is deleted, disabled, or in another epoch.
 type Store interface {
-	// CreateLogin inserts a login, or returns ErrUserChanged if its user changed meanwhile.
+	// CreateLogin inserts a login, or returns ErrUserChanged if its user changed meanwhile, or has more factors than the one of OneFactor.
 	CreateLogin(ctx context.Context, n NewLogin, e audit.Event) (Login, error)
-	// RenewLogin gives the live login that old names a new secret and makes its authentication a new one, if it is n's user's.
+	// RenewLogin gives the live login that old names a new secret and makes its authentication a new one, if it is n's user's, and of
+	// as many factors as CreateLogin wants.
 	RenewLogin(ctx context.Context, old Ref, n NewLogin, e audit.Event) (l Login, ok bool, err error)
 	// Login returns the login if it is live.
 	Login(ctx context.Context, r Ref) (l Login, ok bool, err error)
@@ -172,7 +174,8 @@ func (s *Service) Current(ctx context.Context, cookie string) (l Login, ok bool,
 
 // Begin logs a user in who has just proved who they are. The cookie is a new one at each login, whatever the
 // browser held before: previous, which may be empty. If that is of the same user, the login goes on, with the sessions that
-// depend on it; somebody else's ends. It returns ErrUserChanged, or the database's error.
+// depend on it; somebody else's ends. It returns ErrNeedsFactor where OneFactor was proved by who has another, ErrUserChanged, or the
+// database's error.
 func (s *Service) Begin(ctx context.Context, u users.User, p Proof, stay bool, previous string, o audit.Origin) (l Login, cookie string, err error) {
 	if l, cookie, err = s.begin(ctx, u, p, stay, previous, o); err == nil && p.Class == TwoFactors {
 		err = s.store.ForgetTries(ctx, u.ID)
@@ -200,6 +203,9 @@ func (s *Service) begin(ctx context.Context, u users.User, p Proof, stay bool, p
 			e.Log(ctx, s.log)
 			return l, cookie, nil
 		}
+		if err := s.enough(ctx, u, p); err != nil {
+			return Login{}, "", err
+		}
 		if l, ok, err = s.store.Login(ctx, old); err == nil && ok {
 			err = s.End(ctx, l, o)
 		}
@@ -211,10 +217,21 @@ func (s *Service) begin(ctx context.Context, u users.User, p Proof, stay bool, p
 	cookie = s.renew(&n)
 	e := event(audit.LoginSucceeded, u.ID, n.ID, o)
 	if l, err = s.store.CreateLogin(ctx, n, e); err != nil {
+		if errors.Is(err, ErrUserChanged) {
+			err = cmp.Or(s.enough(ctx, u, p), err)
+		}
 		return Login{}, "", err
 	}
 	e.Log(ctx, s.log)
 	return l, cookie, nil
+}
+
+// enough returns nil if the user has no factor beyond what was proved.
+func (s *Service) enough(ctx context.Context, u users.User, p Proof) error {
+	if p.Class != OneFactor {
+		return nil
+	}
+	return s.PasswordAlone(ctx, u)
 }
 
 // renew makes a secret for the login and returns its cookie.

@@ -90,6 +90,13 @@ func TestSecondFactorByApp(t *testing.T) {
 		if n := len(r.events(t, "factor.failed")); n < 5 {
 			t.Errorf("%d failures are recorded", n)
 		}
+		// Asked for both once more, who stops after the password is logged in as before.
+		if v = s.enter(s.authorize(ask(c, "prompt", "login")), u); v.action != "/login/factor" {
+			t.Errorf("asked to prove it again: %q", v.action)
+		}
+		if got := methods(s.idToken(t, c, s.authorize(ask(c)))); got != "[pwd otp mfa] aal2" {
+			t.Errorf("after half a login: %s", got)
+		}
 	})
 }
 

@@ -188,7 +188,8 @@ type Filter struct {
 type Store interface {
 	proofs.Store
 
-	// CreateSession inserts a session at sequence 0, or returns ErrInvalidGrant if its user or client changed meanwhile.
+	// CreateSession inserts a session at sequence 0, or returns ErrInvalidGrant if its user or client changed meanwhile, or the user has
+	// a second factor: it is for who has proved a password and nothing else.
 	CreateSession(ctx context.Context, n NewSession, e audit.Event) (Grant, error)
 	// RedeemCode deletes the code and begins its session if all that r says of it is true, it has not expired, and its user,
 	// client, login and consent are as they were when it was issued.
@@ -280,7 +281,8 @@ func New(store Store, k *keys.Service, a *authorizations.Service, cfg Config, lo
 func (s *Service) Issuer() string { return s.cfg.Issuer }
 
 // StartSession begins a session of the user on the client, whose password was checked, and issues its first tokens: a
-// refresh token where the client is registered for that grant. It returns ErrInvalidGrant if the user or client changed since.
+// refresh token where the client is registered for that grant. It returns ErrInvalidGrant if the user or client changed since, or the
+// password is not enough for the user, who has a second factor.
 func (s *Service) StartSession(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, o audit.Origin) (Issued, error) {
 	return s.StartSessionProven(ctx, c, u, scope, audience, proofs.Key{}, o)
 }
@@ -288,15 +290,6 @@ func (s *Service) StartSession(ctx context.Context, c *clients.Client, u users.U
 // StartSessionProven is StartSession for the holder of a key, to which the tokens are bound, and whose proof it uses up. It returns
 // proofs.ErrReplayed where that was used before.
 func (s *Service) StartSessionProven(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, error) {
-	return s.start(ctx, c, u, scope, audience, key, s.refreshTTL(c), s.sessionTTL(c), o)
-}
-
-// StartSessionUntil is StartSession for a session that lives for the ttl, however little it is used.
-func (s *Service) StartSessionUntil(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, ttl time.Duration, o audit.Origin) (Issued, error) {
-	return s.start(ctx, c, u, scope, audience, proofs.Key{}, ttl, ttl, o)
-}
-
-func (s *Service) start(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, key proofs.Key, idle, ttl time.Duration, o audit.Origin) (Issued, error) {
 	if err := s.spend(ctx, key); err != nil {
 		return Issued{}, err
 	}
@@ -306,7 +299,7 @@ func (s *Service) start(ctx context.Context, c *clients.Client, u users.User, sc
 	g, err := s.store.CreateSession(ctx, NewSession{
 		ID: first.session, ClientID: c.ID, ClientEpoch: c.Epoch, UserID: u.ID, UserEpoch: u.Epoch,
 		Scope: scope, Audience: audience, SecretDigest: first.digest(),
-		IdleTTL: idle, TTL: ttl, Address: o.Address, UserAgent: shorten(o.UserAgent),
+		IdleTTL: s.refreshTTL(c), TTL: s.sessionTTL(c), Address: o.Address, UserAgent: shorten(o.UserAgent),
 		JKT: refreshKey(c, key.JKT),
 	}, e)
 	if err != nil {

@@ -32,42 +32,52 @@ const (
 	maxAnswer = 32 << 10 // of an authenticator
 )
 
-// passed goes on after the right password: with a second factor where the user has one, or is to have one, else with the login itself.
+// passed goes on after the right password: with the login itself, or with a second factor where the user has one or is to have one.
 func (s *Server) passed(c *gin.Context, client *clients.Client, r *authorizations.Request, u users.User, again pages.Login) {
+	if s.logins.Demands(u.Admin) || needsTwo(r) {
+		s.askSecond(c, client, r, u, again.Stay)
+		return
+	}
+	s.begin(c, client, r, u, logins.ByPassword, again)
+}
+
+// askSecond asks a user whose password was right for the second factor, or to add one.
+func (s *Server) askSecond(c *gin.Context, client *clients.Client, r *authorizations.Request, u users.User, stay bool) {
 	f, err := s.logins.Factors(c.Request.Context(), u.ID)
-	half := authorizations.Half{UserID: u.ID, Epoch: u.Epoch, Stay: again.Stay}
+	half := authorizations.Half{UserID: u.ID, Epoch: u.Epoch, Stay: stay}
 	switch {
 	case err != nil:
 		s.fail(c, r, err)
 	case f.Any():
 		s.askFactor(c, http.StatusOK, client, r, half, u, f, pages.Factor{})
-	case s.logins.Demands(u.Admin), needsTwo(r):
-		s.askEnrolment(c, http.StatusOK, client, r, half, u, pages.Enrol{})
 	default:
-		s.begin(c, client, r, u, logins.ByPassword, again)
+		s.askEnrolment(c, http.StatusOK, client, r, half, u, pages.Enrol{})
 	}
 }
 
 // begin logs the user in, who has proved who they are, and goes on.
 func (s *Server) begin(c *gin.Context, client *clients.Client, r *authorizations.Request, u users.User, p logins.Proof, again pages.Login) {
-	if _, ok := s.enter(c, r, u, p, again); ok {
+	switch _, err := s.enter(c, u, p, again.Stay); {
+	case errors.Is(err, logins.ErrNeedsFactor):
+		s.askSecond(c, client, r, u, again.Stay)
+	case err != nil:
+		s.loginAgain(c, r, again, err)
+	default:
 		s.proceed(c, client, r, standing{proved: true, chosen: true})
 	}
 }
 
-// enter logs the user in. It writes the answer itself where that does not go.
-func (s *Server) enter(c *gin.Context, r *authorizations.Request, u users.User, p logins.Proof, again pages.Login) (logins.Login, bool) {
+// enter logs the user in, or returns an error of logins.Begin.
+func (s *Server) enter(c *gin.Context, u users.User, p logins.Proof, stay bool) (logins.Login, error) {
 	info := request.From(c.Request.Context())
-	l, cookie, err := s.logins.Begin(c.Request.Context(), u, p, again.Stay, s.loginCookie(c.Request), info.Origin)
+	l, cookie, err := s.logins.Begin(c.Request.Context(), u, p, stay, s.loginCookie(c.Request), info.Origin)
 	if err != nil {
-		info.Err = err
-		s.loginAgain(c, r, again, err)
-		return l, false
+		return l, err
 	}
 	info.UserID = u.ID
 	s.metrics.loggedIn()
-	s.keepLogin(c, cookie, again.Stay)
-	return l, true
+	s.keepLogin(c, cookie, stay)
+	return l, nil
 }
 
 // keepLogin gives the browser the cookie of its login.
@@ -104,7 +114,6 @@ func (s *Server) logInByPasskey(c *gin.Context) {
 		}
 	}
 	if err != nil {
-		info.Err = err
 		s.loginAgain(c, p.Request, again, err)
 		return
 	}
@@ -277,8 +286,9 @@ func (s *Server) enrol(c *gin.Context) {
 	}
 	again := s.loginPage(c, client, p)
 	again.Stay = p.Half.Stay
-	l, ok := s.enter(c, p.Request, u, logins.ProofOf(added), again)
-	if !ok {
+	l, err := s.enter(c, u, logins.ProofOf(added), again.Stay)
+	if err != nil {
+		s.loginAgain(c, p.Request, again, err)
 		return
 	}
 	sealed := s.authorizations.Seal(authorizations.StageGoOn, s.browser(c), authorizations.Pending{Request: p.Request, Login: l.ID, AuthTime: l.Time})

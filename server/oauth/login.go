@@ -81,7 +81,6 @@ func (s *Server) logIn(c *gin.Context) {
 		s.metrics.loginFailed(err)
 	}
 	if err != nil {
-		info.Err = err
 		s.loginAgain(c, r, again, err)
 		return
 	}
@@ -101,6 +100,7 @@ func (s *Server) loginPage(c *gin.Context, client *clients.Client, p authorizati
 
 // loginAgain shows the login page once more, which says what is wrong.
 func (s *Server) loginAgain(c *gin.Context, r *authorizations.Request, v pages.Login, err error) {
+	request.From(c.Request.Context()).Err = err
 	var throttled *users.ThrottledError
 	status := http.StatusUnauthorized
 	switch {

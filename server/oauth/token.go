@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"github.com/go-oauth2/oauth2/v4/server"
 
 	"signet/clients"
+	"signet/logins"
 	"signet/proofs"
 	"signet/tokens"
 	"signet/users"
@@ -236,8 +238,8 @@ func (s *Server) authenticate(ctx context.Context, call *tokenCall, username, pa
 		s.metrics.loginFailed(err)
 		return err
 	}
-	if err := s.logins.PasswordAlone(ctx, u); err != nil {
-		return err
+	if s.logins.Demands(u.Admin) {
+		return logins.ErrNeedsFactor
 	}
 	if slices.Contains(call.scope, clients.ScopeAdmin) && !u.Admin {
 		return badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
@@ -251,13 +253,13 @@ func (s *Server) startSession(ctx context.Context, call *tokenCall) (tokens.Issu
 	origin := call.origin()
 	origin.Actor = call.user.ID
 	issued, err := s.tokens.StartSessionProven(ctx, call.client, call.user, call.scope, call.audience, call.key, origin)
-	if errors.Is(err, tokens.ErrInvalidGrant) { // client or user changed since they were authenticated
+	if errors.Is(err, tokens.ErrInvalidGrant) { // client or user changed since they were authenticated, or the user has a second factor
 		now, err := s.clients.Recheck(ctx, call.client)
 		switch {
 		case err != nil:
 			return tokens.Issued{}, err
 		case now.Epoch == call.client.Epoch:
-			return tokens.Issued{}, users.ErrBadCredentials
+			return tokens.Issued{}, cmp.Or(s.logins.PasswordAlone(ctx, call.user), users.ErrBadCredentials)
 		}
 		call.client = now
 		return s.startSession(ctx, call)

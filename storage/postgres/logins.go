@@ -28,6 +28,9 @@ func readLogin(row pgx.CollectableRow) (l logins.Login, err error) {
 	return l, err
 }
 
+// provedEnough tells whether a new login proves as much as the user u can.
+const provedEnough = `(@acr <> '` + logins.OneFactor + `' OR NOT EXISTS (SELECT FROM factors f WHERE f.user_id = u.id))`
+
 func loginArgs(n logins.NewLogin) named {
 	return named{
 		"id": [16]byte(n.ID), "user": n.UserID, "user_epoch": n.UserEpoch, "digest": n.Digest, "amr": n.Methods, "acr": n.Class,
@@ -43,8 +46,8 @@ func recordingLogin(change string) string {
 
 var createLogin = recordingLogin(`
 	INSERT INTO logins (id, user_id, user_epoch, secret_digest, amr, acr, expires_at, address, user_agent)
-	SELECT @id, id, epoch, @digest, @amr::text[], @acr, now() + @ttl::interval, @address, @user_agent
-	FROM users WHERE id = @user AND epoch = @user_epoch AND NOT disabled
+	SELECT @id, u.id, u.epoch, @digest, @amr::text[], @acr, now() + @ttl::interval, @address, @user_agent
+	FROM users u WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled AND ` + provedEnough + `
 	ON CONFLICT (id) DO UPDATE SET acr = logins.acr -- a repetition after a lost answer
 	RETURNING *`)
 
@@ -61,7 +64,7 @@ var renewLogin = recordingLogin(`
 	UPDATE logins l SET secret_digest = @digest, auth_time = now(), amr = @amr, acr = @acr, expires_at = now() + @ttl::interval,
 		address = @address, user_agent = @user_agent
 	FROM users u
-	WHERE l.id = @id AND l.secret_digest IN (@old, @digest) AND l.user_id = @user AND l.user_epoch = @user_epoch AND ` + liveLogin + `
+	WHERE l.id = @id AND l.secret_digest IN (@old, @digest) AND l.user_id = @user AND l.user_epoch = @user_epoch AND ` + liveLogin + ` AND ` + provedEnough + `
 	RETURNING l.*`)
 
 // RenewLogin implements logins.Store.

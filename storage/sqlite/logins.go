@@ -53,12 +53,15 @@ func (s *Store) changeLogin(ctx context.Context, text string, n logins.NewLogin,
 	return l, ok && err == nil, err
 }
 
+// provedEnough tells whether a new login proves as much as the user u can.
+const provedEnough = `(@acr <> '` + logins.OneFactor + `' OR NOT EXISTS (SELECT 1 FROM factors f WHERE f.user_id = u.id))`
+
 // CreateLogin implements logins.Store.
 func (s *Store) CreateLogin(ctx context.Context, n logins.NewLogin, e audit.Event) (logins.Login, error) {
 	l, ok, err := s.changeLogin(ctx, `
 		INSERT INTO logins (id, user_id, user_epoch, secret_digest, auth_time, amr, acr, created_at, expires_at, address, user_agent)
-		SELECT @id, id, epoch, @digest, @now, @amr, @acr, @now, @now + @ttl, @address, @user_agent
-		FROM users WHERE id = @user AND epoch = @user_epoch AND NOT disabled
+		SELECT @id, u.id, u.epoch, @digest, @now, @amr, @acr, @now, @now + @ttl, @address, @user_agent
+		FROM users u WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled AND `+provedEnough+`
 		RETURNING id`, n, loginArgs(n), e)
 	if err == nil && !ok {
 		err = logins.ErrUserChanged
@@ -74,7 +77,7 @@ func (s *Store) RenewLogin(ctx context.Context, old logins.Ref, n logins.NewLogi
 		UPDATE logins AS l SET secret_digest = @digest, auth_time = @now, amr = @amr, acr = @acr, expires_at = @now + @ttl,
 			address = @address, user_agent = @user_agent
 		WHERE l.id = @id AND l.secret_digest = @old AND l.user_id = @user AND l.user_epoch = @user_epoch
-			AND EXISTS (SELECT 1 FROM users u WHERE `+liveLogin+`)
+			AND EXISTS (SELECT 1 FROM users u WHERE `+liveLogin+` AND `+provedEnough+`)
 		RETURNING id`, n, a, e)
 }
 

@@ -30,7 +30,7 @@ func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.
 		SELECT @id, u.id, u.epoch, c.epoch, @now, @now + @ttl, c.id, @digest, @scope,
 			@audience, @now, @now + @idle, @address, @user_agent, @jkt
 		FROM users u, clients c
-		WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled
+		WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled AND NOT EXISTS (SELECT 1 FROM factors f WHERE f.user_id = u.id)
 			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
 		RETURNING `+grantColumns,
 		args{

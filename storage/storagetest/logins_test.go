@@ -89,6 +89,38 @@ func TestLogins(t *testing.T) {
 	})
 }
 
+// Who has a second factor does not log in without it, and a try to do so leaves the login that there is.
+func TestLoginsOfOneFactor(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		u := w.addUser(t, "ann")
+		before, _ := w.logIn(t, u)
+		f := w.addFactor(t, u, logins.TOTP)
+		one, two := newLogin(u), newLogin(u)
+		two.Class, two.Methods = logins.TwoFactors, []string{"pwd", "otp", "mfa"}
+		w.writes(t, func() {
+			if _, err := w.CreateLogin(t.Context(), one, newEvent(audit.LoginSucceeded)); !errors.Is(err, logins.ErrUserChanged) {
+				t.Errorf("with the password alone: %v", err)
+			}
+			again := before
+			again.Digest = digest("a new secret")
+			if _, renewed, err := w.RenewLogin(t.Context(), before.Ref, again, newEvent(audit.LoginSucceeded)); err != nil || renewed {
+				t.Errorf("renewed with the password alone: %v, %v", renewed, err)
+			}
+		})
+		if _, live, err := w.Login(t.Context(), before.Ref); err != nil || !live {
+			t.Errorf("the login from before: live %v, %v", live, err)
+		}
+		ok[logins.Login](t)(w.CreateLogin(t.Context(), two, newEvent(audit.LoginSucceeded)))
+		again := two
+		again.Ref, again.Digest = before.Ref, digest("a new secret")
+		if _, renewed, err := w.RenewLogin(t.Context(), before.Ref, again, newEvent(audit.LoginSucceeded)); err != nil || !renewed {
+			t.Errorf("renewed with both: %v, %v", renewed, err)
+		}
+		ok[bool](t)(w.RemoveFactor(t.Context(), u.ID, f.ID, newEvent(audit.FactorRemoved)))
+		ok[logins.Login](t)(w.CreateLogin(t.Context(), one, newEvent(audit.LoginSucceeded)))
+	})
+}
+
 // Each reason alone ends a login, and clean-up deletes it then.
 func TestLoginEnds(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {

@@ -13,6 +13,7 @@ import (
 
 	"signet/audit"
 	"signet/clients"
+	"signet/logins"
 	"signet/storage"
 	"signet/tokens"
 	"signet/users"
@@ -94,6 +95,9 @@ func TestSessionCreateRefused(t *testing.T) {
 				check(t, err)
 			}
 		},
+	}
+	cases["user with a second factor"] = func(t *testing.T, w *world, n *tokens.NewSession) {
+		w.addFactor(t, users.User{ID: n.UserID, Epoch: n.UserEpoch, Username: "ann"}, logins.Passkey)
 	}
 	for _, name := range []string{
 		"user disabled", "user in another epoch", "user deleted", "client disabled", "client in another epoch", "client deleted",
