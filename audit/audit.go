@@ -34,6 +34,7 @@ const (
 	FactorAdded                  Type = "factor.added"
 	FactorRemoved                Type = "factor.removed"
 	FactorFailed                 Type = "factor.failed"
+	ProofReplayed                Type = "dpop.replayed"
 )
 
 // The events of administration.
@@ -74,7 +75,7 @@ const (
 // Types lists every event type, in the order in which a reader would look for one.
 var Types = []Type{
 	LoginSucceeded, LoginFailed, LoginThrottled, Logout, FactorAdded, FactorRemoved, FactorFailed,
-	ConsentGranted, ConsentWithdrawn, CodeReused,
+	ConsentGranted, ConsentWithdrawn, CodeReused, ProofReplayed,
 	SessionCreated, SessionRevoked,
 	RefreshTokenReused, RefreshTokenRetriedElsewhere, RefreshTokenCaughtUp, AccessTokenRevoked,
 	ClientCreated, ClientUpdated, ClientDeleted, ClientDisabled, ClientEnabled, ClientSecretRotated, ClientRegistered,

@@ -109,9 +109,9 @@ func (s *Service) Check(ctx context.Context, a Assertion, c *clients.Client, pat
 			return badAssertion("is from the future (%s)", name)
 		}
 	}
-	err := s.Spend(ctx, newOnce(expires.Sub(now)+time.Minute, "client assertion", c.ID, claims.jti()))
-	if errors.Is(err, ErrReplayed) {
-		return badAssertion("%v", err)
+	fresh, err := s.store.Spend(ctx, newOnce(expires.Sub(now)+time.Minute, "client assertion", c.ID, claims.jti()))
+	if err == nil && !fresh {
+		err = badAssertion("was used before, by its jti")
 	}
 	return err
 }

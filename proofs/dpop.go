@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"signet/audit"
 	"signet/clients"
 )
 
@@ -31,8 +32,9 @@ const (
 
 // Key is a key that the sender of a request has proved to hold. The zero value is none.
 type Key struct {
-	JKT  string // RFC 7638 thumbprint of it, in base64url
-	Once Once   // the use of the proof
+	JKT    string       // RFC 7638 thumbprint of it, in base64url
+	Once   Once         // the use of the proof
+	Sender audit.Origin // of the proof
 }
 
 // Proven tells whether there is a key.

@@ -45,8 +45,8 @@ type Store interface {
 	Spend(ctx context.Context, o Once) (bool, error)
 }
 
-// ErrReplayed says that a proof was used before.
-var ErrReplayed = errors.New("its jti was used before")
+// ErrReplayed says that a DPoP proof was used before.
+var ErrReplayed = errors.New("the DPoP proof was used before")
 
 // Getter fetches what a client names.
 type Getter interface {
@@ -77,15 +77,6 @@ func New(store Store, cfg Config) *Service {
 		panic(err) // only for a size below one
 	}
 	return &Service{store: store, cfg: cfg, nonces: cfg.Secret.Derive("DPoP nonce v1"), fetched: cache}
-}
-
-// Spend uses up what may be used once, or returns ErrReplayed, or the database's error.
-func (s *Service) Spend(ctx context.Context, o Once) error {
-	fresh, err := s.store.Spend(ctx, o)
-	if err == nil && !fresh {
-		err = ErrReplayed
-	}
-	return err
 }
 
 // jws is a signed JWT whose signature is yet to be checked.

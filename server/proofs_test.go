@@ -28,6 +28,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/uuid"
 
+	"signet/audit"
 	"signet/clients"
 	"signet/keys"
 )
@@ -620,6 +621,9 @@ func TestDPoPProofs(t *testing.T) {
 		wrong := r.post(t, "/token", c, ask, key.bound(t, "POST", "/token", set{"nonce": "old"})).want(t, http.StatusBadRequest, "use_dpop_nonce")
 		r.post(t, "/token", c, ask, key.bound(t, "POST", "/token", set{"nonce": wrong.header.Get("DPoP-Nonce")})).issued(t)
 
+		if events := r.events(t, audit.ProofReplayed); len(events) != 2 || events[0].ClientID != c.ID || events[0].Address == "" {
+			t.Errorf("replays are recorded so: %+v", events)
+		}
 		// A proof 59 s ahead of its time is refused for its jti as long as its time would do.
 		ahead := key.proof(t, "POST", "/token", set{"iat": now + 50})
 		r.post(t, "/token", c, ask, header("DPoP", ahead)).issued(t)
@@ -732,6 +736,15 @@ func TestBoundTokens(t *testing.T) {
 					t.Errorf("%s, %s: %s does not tell why", path, name, a.body)
 				}
 			}
+		}
+		if events := r.events(t, audit.ProofReplayed); len(events) != 2 || events[0].UserID != u.ID || events[0].ClientID != c.ID || events[0].SessionID == "" {
+			t.Errorf("replays at resources are recorded so: %+v", events)
+		}
+		once := key.bound(t, "POST", "/token")
+		refreshed := r.post(t, "/token", c, form("grant_type", "refresh_token", "refresh_token", first.text("refresh_token")), once).issued(t)
+		r.post(t, "/token", c, form("grant_type", "refresh_token", "refresh_token", refreshed.text("refresh_token")), once).want(t, http.StatusBadRequest, "invalid_dpop_proof")
+		if events := r.events(t, audit.ProofReplayed); len(events) != 3 || events[0].SessionID != events[1].SessionID {
+			t.Errorf("a replay at a refresh is recorded so: %+v", events)
 		}
 		unbound := r.login(t, c, u).AccessToken
 		for _, path := range []string{"/account", "/userinfo", "/admin/clients"} {

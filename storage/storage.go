@@ -39,8 +39,10 @@ type Store interface {
 	// SigningNeeds returns what enabled clients want of the signing keys, each need once.
 	SigningNeeds(ctx context.Context) ([]clients.SigningNeed, error)
 
-	// Migrate brings the schema up to date. Replicas may do so at once.
+	// Migrate brings the schema up to date, if CanMigrate allows. Replicas may do so at once.
 	Migrate(ctx context.Context) error
+	// CanMigrate returns an error that says how to mend it if the database lets its user make no tables.
+	CanMigrate(ctx context.Context) error
 	// Schema returns the version of the schema in the database, 0 for an empty one, and the one that this program wants.
 	Schema(ctx context.Context) (have, want int64, err error)
 	// Server tells what the database is, whether it takes no writes, as a standby, and its time.

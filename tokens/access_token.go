@@ -178,7 +178,7 @@ func (s *Service) ClientToken(c *clients.Client, scope clients.Scope, audience [
 // ClientTokenProven is ClientToken for the holder of a key, to which the token is bound, and whose proof it uses up. It returns
 // proofs.ErrReplayed where that was used before.
 func (s *Service) ClientTokenProven(ctx context.Context, c *clients.Client, scope clients.Scope, audience []string, key proofs.Key) (Issued, error) {
-	if err := s.spend(ctx, key); err != nil {
+	if err := s.Spend(ctx, key, c.ID, "", ""); err != nil {
 		return Issued{}, err
 	}
 	return s.issue(accessClaims{

@@ -81,7 +81,7 @@ func (s *Service) identify(ctx context.Context, token string, key proofs.Key) (a
 	if !ok || malformed != nil {
 		return Access{}, nil, Holder{}, ErrInvalidToken
 	}
-	if err := s.spend(ctx, key); err != nil {
+	if err := s.Spend(ctx, key, v.claims.ClientID, v.token.UserID, v.claims.SessionID); err != nil {
 		return Access{}, nil, Holder{}, err
 	}
 	return Access{

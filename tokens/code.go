@@ -70,7 +70,7 @@ func (s *Service) RedeemCodeProven(ctx context.Context, c *clients.Client, code,
 	if !ok {
 		return Issued{}, ErrInvalidCode
 	}
-	if err := s.spend(ctx, key); err != nil {
+	if err := s.Spend(ctx, key, c.ID, "", ""); err != nil {
 		return Issued{}, err
 	}
 	r := s.redemption(c, k, key, o)
@@ -98,7 +98,7 @@ func (s *Service) RedeemDevice(ctx context.Context, c *clients.Client, code stri
 	if !ok {
 		return Issued{}, 0, ErrInvalidCode
 	}
-	if err := s.spend(ctx, key); err != nil {
+	if err := s.Spend(ctx, key, c.ID, "", ""); err != nil {
 		return Issued{}, 0, err
 	}
 	r := s.redemption(c, k, key, o)
@@ -137,7 +137,7 @@ func (s *Service) redeem(ctx context.Context, c *clients.Client, k authorization
 	if err != nil || !ok {
 		return Issued{}, false, err
 	}
-	created.UserID = g.UserID
+	created.UserID, created.Actor = g.UserID, g.UserID
 	created.Log(ctx, s.log)
 	if issued, err = s.issueFor(k.Session, c, g.Grant, r.Scope, r.Audience, r.JKT); err != nil {
 		return Issued{}, false, err

@@ -62,7 +62,7 @@ func (s *Service) Exchange(ctx context.Context, c *clients.Client, subject strin
 	if len(audience) == 0 {
 		return Issued{}, ErrNoAudience
 	}
-	if err := s.spend(ctx, key); err != nil {
+	if err := s.Spend(ctx, key, c.ID, claims.Subject, claims.SessionID); err != nil {
 		return Issued{}, err
 	}
 	exchanged := accessClaims{

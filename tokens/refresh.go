@@ -70,7 +70,7 @@ func (s *Service) RefreshProven(ctx context.Context, c *clients.Client, token st
 		if ok {
 			return succeed(g, Rotated)
 		}
-		if err := s.spend(ctx, key); err != nil {
+		if err := s.Spend(ctx, key, c.ID, "", t.session.String()); err != nil {
 			return Issued{}, Rejected, err
 		}
 		st, known, err := s.store.SessionState(ctx, u, s.cfg.RetryWindow)

@@ -290,7 +290,7 @@ func (s *Service) StartSession(ctx context.Context, c *clients.Client, u users.U
 // StartSessionProven is StartSession for the holder of a key, to which the tokens are bound, and whose proof it uses up. It returns
 // proofs.ErrReplayed where that was used before.
 func (s *Service) StartSessionProven(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, error) {
-	if err := s.spend(ctx, key); err != nil {
+	if err := s.Spend(ctx, key, c.ID, u.ID, ""); err != nil {
 		return Issued{}, err
 	}
 	first := newRefreshToken()
@@ -313,16 +313,23 @@ func (s *Service) StartSessionProven(ctx context.Context, c *clients.Client, u u
 	return issued, err
 }
 
-// spend uses up the proof of a key, if there is one.
-func (s *Service) spend(ctx context.Context, key proofs.Key) error {
+// Spend uses up the proof of a key, if there is one. It returns proofs.ErrReplayed where that was used before, which is recorded with what
+// the proof came with: a client, and a user and a session where there are.
+func (s *Service) Spend(ctx context.Context, key proofs.Key, clientID, userID, sessionID string) error {
 	if !key.Proven() {
 		return nil
 	}
 	fresh, err := s.store.Spend(ctx, key.Once)
-	if err == nil && !fresh {
-		err = proofs.ErrReplayed
+	if err != nil || fresh {
+		return err
 	}
-	return err
+	e := audit.New(audit.ProofReplayed, key.Sender)
+	e.ClientID, e.UserID, e.SessionID = clientID, userID, sessionID
+	if err := s.store.RecordEvent(ctx, e); err != nil {
+		return err
+	}
+	e.Log(ctx, s.log)
+	return proofs.ErrReplayed
 }
 
 // refreshKey is what the refresh tokens of a session are bound to: those of a public client to the key that began it (RFC 9449 section 5).

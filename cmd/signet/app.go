@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/term"
 
 	"signet/audit"
 	"signet/authorizations"
@@ -109,6 +111,11 @@ func openApp(ctx context.Context) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
+	if term.IsTerminal(int(os.Stderr.Fd())) { // programs read one line there, and after a failure alone
+		for _, remark := range cfg.remarks() {
+			fmt.Fprintln(os.Stderr, "signet: "+remark)
+		}
+	}
 	// What the command does is in the audit record, and what it says on the terminal.
 	a, err := newApp(ctx, cfg, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
@@ -116,15 +123,20 @@ func openApp(ctx context.Context) (*app, error) {
 	}
 	if err := a.prepareSchema(ctx); err != nil {
 		a.store.Close()
-		return nil, unreachable(err)
+		return nil, unusable(err)
 	}
 	return a, nil
 }
 
-// unreachable says in one line what a database's error means to the one who ran a command.
-func unreachable(err error) error {
+// unusable says in one line what a database's error means to the one who runs Signet.
+func unusable(err error) error {
 	if errors.Is(err, errSchema) {
 		return err
+	}
+	var failed *pgconn.ConnectError
+	var refused *pgconn.PgError
+	if errors.As(err, &failed) && errors.As(err, &refused) {
+		err = refused // without the tries beside it, such as the one with TLS
 	}
 	return fmt.Errorf("cannot use the database; check SIGNET_DATABASE_URL and that it is up: %w", err)
 }

@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -70,7 +71,7 @@ type config struct {
 	MailFrom              mailFrom     `env:"SIGNET_MAIL_FROM" help:"the address that mails come from, such as Example <login@example.com>"`
 	SignUp                signUp       `env:"SIGNET_SIGN_UP" envDefault:"off" help:"who may make an account: off, invited (who was invited may ask for the link again) or open (anybody with an address)"`
 	DrainDelay            duration     `env:"SIGNET_DRAIN_DELAY" envDefault:"3s" help:"how long after SIGTERM requests are still taken, while /readyz says 503, so that load balancers notice first"`
-	CORSOrigins           origins      `env:"SIGNET_CORS_ORIGINS" help:"browser origins, separated by commas, that may call /token and /revoke"`
+	CORSOrigins           origins      `env:"SIGNET_CORS_ORIGINS" help:"browser origins, separated by commas, that may call /token, /revoke and /par"`
 	LogFormat             logFormat    `env:"SIGNET_LOG_FORMAT" help:"text or json; unset: text on a terminal, else json"`
 	LogLevel              logLevel     `env:"SIGNET_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	secret                keys.Secret  // of Secret, or of the data directory's secret file
@@ -121,12 +122,35 @@ func (c *config) embeddedURL() string { return "sqlite:" + filepath.Join(c.DataD
 // embedded tells whether the database is the embedded one.
 func (c *config) embedded() bool { return strings.HasPrefix(c.DatabaseURL, "sqlite:") }
 
+// remarks are what somebody is to know who runs a command by hand, perhaps in another directory than the server's.
+func (c *config) remarks() (lines []string) {
+	for _, name := range c.unknown {
+		lines = append(lines, name+" is no setting; signet serve --help lists them all")
+	}
+	if file, isNew := c.newDatabase(); isNew {
+		lines = append(lines, "there is no database here yet, so a new one is made, "+file+"; a server elsewhere does not see it")
+	}
+	return lines
+}
+
+// newDatabase tells whether the embedded database, in that file, is still to be made.
+func (c *config) newDatabase() (file string, isNew bool) {
+	if !c.embedded() {
+		return "", false
+	}
+	file = strings.TrimPrefix(strings.TrimPrefix(c.DatabaseURL, "sqlite:"), "//")
+	return file, missing(file)
+}
+
 // readEnvironment merges the environment over .env and resolves the NAME_FILE settings. An empty setting counts as unset,
 // but for SIGNET_MANAGEMENT_LISTEN, where it means off.
 func readEnvironment() (map[string]string, error) {
 	environment, err := godotenv.Read()
 	if errors.Is(err, fs.ErrNotExist) {
 		environment, err = map[string]string{}, nil
+	}
+	if unread := (*fs.PathError)(nil); errors.As(err, &unread) {
+		return nil, fmt.Errorf(".env: %w; run this as the user that the server runs as", unread.Err)
 	}
 	if err != nil { // the parser's own error shows what it could not read, secrets included
 		return nil, errors.New(".env: a line is not of the form NAME=value, or a quotation does not end")
@@ -171,11 +195,11 @@ func explainParse(err error) error {
 			if errors.As(err, &parse) {
 				if field, ok := reflect.TypeFor[config]().FieldByName(parse.Name); ok {
 					what := parse.Err.Error()
-					switch field.Type.Kind() {
-					case reflect.Bool:
-						what = "must be true or false"
-					case reflect.Int:
-						what = "must be a whole number"
+					if number := (*strconv.NumError)(nil); errors.As(parse.Err, &number) { // of a plain bool or int
+						what = fmt.Sprintf("%q must be a whole number", number.Num)
+						if field.Type.Kind() == reflect.Bool {
+							what = fmt.Sprintf("%q must be true or false", number.Num)
+						}
 					}
 					return fmt.Errorf("%s: %s", field.Tag.Get("env"), what)
 				}
@@ -222,7 +246,18 @@ func (c *config) validate() error {
 	if scheme, _, _ := strings.Cut(c.DatabaseURL, ":"); scheme != "postgres" && scheme != "postgresql" && scheme != "sqlite" {
 		return errors.New("SIGNET_DATABASE_URL: must begin with postgres:// or sqlite:")
 	}
+	if !c.embedded() && unescaped(c.DatabaseURL) {
+		return errors.New("SIGNET_DATABASE_URL: in a password / # ? % and @ are written as %2F %23 %3F %25 and %40")
+	}
 	return nil
+}
+
+// unescaped tells whether the password in the URL holds a character that ends it early: an @ follows where none can be.
+func unescaped(databaseURL string) bool {
+	_, rest, _ := strings.Cut(databaseURL, "://")
+	rest, _, _ = strings.Cut(rest, "?")
+	end := strings.IndexAny(rest, "/#")
+	return end >= 0 && strings.Contains(rest[end:], "@")
 }
 
 // validateMail wants all that it takes to send mails, or nothing.
@@ -258,8 +293,8 @@ func (c *config) mailer() (mail.Sender, error) {
 
 // needMailer makes sure that there are mails where people sign up by them.
 func (c *config) needMailer() error {
-	if c.SMTPURL == "" && c.terminal == nil && c.SignUp != signUp(users.SignUpOff) {
-		return fmt.Errorf("SIGNET_SIGN_UP: %s needs mails, which confirm addresses: set SIGNET_SMTP_URL and SIGNET_MAIL_FROM", c.SignUp)
+	if c.SMTPURL == "" && c.terminal == nil && c.SignUp == signUp(users.SignUpOpen) {
+		return errors.New("SIGNET_SIGN_UP: open needs mails, which confirm addresses: set SIGNET_SMTP_URL and SIGNET_MAIL_FROM")
 	}
 	return nil
 }

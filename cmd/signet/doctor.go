@@ -123,9 +123,10 @@ func (d *doctor) configuration() {
 func (d *doctor) database(ctx context.Context) {
 	if d.cfg.embedded() {
 		// Who only looks makes neither file.
-		file, secret := strings.TrimPrefix(strings.TrimPrefix(d.cfg.DatabaseURL, "sqlite:"), "//"), filepath.Join(d.cfg.DataDir, "secret")
+		file, isNew := d.cfg.newDatabase()
+		secret := filepath.Join(d.cfg.DataDir, "secret")
 		switch {
-		case missing(file):
+		case isNew:
 			d.say(fine, "database", file+" is not there yet; the first start makes it", "")
 			return
 		case d.cfg.Secret == "" && missing(secret):
@@ -195,6 +196,10 @@ func (d *doctor) schemaAndKeys(ctx context.Context, a *app) {
 		d.say(wrong, "schema", err.Error(), "may the database's user read the tables? It has to own them")
 		return
 	case have < want && d.cfg.AutoMigrate:
+		if err := a.store.CanMigrate(ctx); err != nil {
+			d.say(wrong, "schema", err.Error(), "")
+			return
+		}
 		d.say(fine, "schema", found+", and brings it there when it starts", "")
 		return // the tables may not be there yet
 	case have < want:

@@ -26,7 +26,7 @@ func migrateCommand() *cobra.Command {
 			err = store.Migrate(cmd.Context())
 		}
 		if err != nil {
-			return unreachable(err)
+			return unusable(err)
 		}
 		switch p := out.printer(cmd); {
 		case p.json:

@@ -68,7 +68,7 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	defer a.caller.Close()
 	counter := activity.NewCounter(a.store, log)
 	look, err := pages.New(pages.Config{Issuer: cfg.Issuer, BrandName: cfg.BrandName, BrandLogo: cfg.BrandLogo, BrandColor: cfg.BrandColor,
-		Mail: a.mails.Enabled(), SignUp: a.users.SignUp() != users.SignUpOff,
+		Mail: a.mails.Enabled(), SignUp: a.mails.Enabled() && a.users.SignUp() != users.SignUpOff,
 	})
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		}
 		log.InfoContext(ctx, "ready", "issuer", cfg.Issuer, "listen", listeners.Public.Addr().String())
 		if !cfg.issuerGiven && !strings.HasSuffix(cfg.Listen, cfg.Issuer[strings.LastIndexByte(cfg.Issuer, ':'):]) {
-			log.WarnContext(ctx, "SIGNET_ISSUER is not set: apps are sent to another port than this server's", "issuer", cfg.Issuer, "listen", cfg.Listen)
+			log.WarnContext(ctx, "SIGNET_ISSUER is not set: apps are sent to another port than this server's; set it to where they reach this one", "issuer", cfg.Issuer, "listen", cfg.Listen)
 		}
 		working.Go(func() { a.keys.Follow(background) })
 		working.Go(func() { a.tokens.Watch(background, s.Interrupted) })
@@ -151,8 +151,8 @@ func (a *app) tellOfLogouts(ctx context.Context) {
 // boot makes the database ready and loads the signing keys, for as long as that takes. It returns false if the server was
 // told to stop before that, or, with an error, if waiting would not help.
 func (a *app) boot(ctx context.Context) (bool, error) {
-	const firstPause, longestPause = 200 * time.Millisecond, 5 * time.Second
-	said := ""
+	const firstPause, longestPause, silence = 200 * time.Millisecond, 5 * time.Second, 30 * time.Second
+	said, when := "", time.Time{}
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := a.prepareSchema(ctx)
 		if err == nil {
@@ -164,9 +164,9 @@ func (a *app) boot(ctx context.Context) (bool, error) {
 		if ctx.Err() != nil {
 			return false, nil
 		}
-		if err.Error() != said {
-			said = err.Error()
-			a.log.WarnContext(ctx, "waiting for the database", "error", oneLine(err))
+		if err.Error() != said || time.Since(when) > silence {
+			said, when = err.Error(), time.Now()
+			a.log.WarnContext(ctx, "waiting for the database", "error", oneLine(unusable(err)))
 		}
 		select {
 		case <-ctx.Done():

@@ -9,6 +9,7 @@ import (
 
 	"signet/clients"
 	"signet/proofs"
+	"signet/server/request"
 )
 
 // dpopHeader is the header of a DPoP proof, and nonceHeader that of the nonce which the next one is to hold (RFC 9449 sections 4.1 and 8).
@@ -34,7 +35,9 @@ func readProof(p *proofs.Service, w http.ResponseWriter, r *http.Request, d proo
 		return proofs.Key{}, badRequest("invalid_dpop_proof", "one DPoP proof is wanted, in one header DPoP")
 	}
 	d.Method, d.Path = r.Method, r.URL.EscapedPath()
-	return p.ReadProof(values[0], d)
+	key, err := p.ReadProof(values[0], d)
+	key.Sender = request.From(r.Context()).Origin
+	return key, err
 }
 
 // Holder returns the key that the sender of a request to one of Signet's own resources has proved to hold, for an access token that comes

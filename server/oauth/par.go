@@ -71,10 +71,8 @@ func (s *Server) pushed(c *gin.Context) (requestURI string, err error) {
 	if err := s.countPending(ctx, call); err != nil {
 		return "", err
 	}
-	if key.Proven() {
-		if err := s.proofs.Spend(ctx, key.Once); err != nil {
-			return "", err
-		}
+	if err := s.tokens.Spend(ctx, key, client.ID, "", ""); err != nil {
+		return "", err
 	}
 	return s.authorizations.Push(ctx, client.ID, form)
 }

@@ -34,10 +34,24 @@ func (s *Store) Schema(ctx context.Context) (have, want int64, err error) {
 	return have, want, err
 }
 
+// CanMigrate implements storage.Store.
+func (s *Store) CanMigrate(ctx context.Context) error {
+	type place struct{ User, Database, Schema string }
+	p, lacking, err := one(ctx, s, pgx.RowToStructByPos[place], `SELECT current_user, current_database(), coalesce(current_schema(), '')
+		WHERE NOT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)`, named{})
+	if err == nil && lacking {
+		err = fmt.Errorf("the user %q may make no tables in the database %q (schema %q): ALTER DATABASE %[2]q OWNER TO %[1]q mends that", p.User, p.Database, p.Schema)
+	}
+	return err
+}
+
 // Migrate brings the schema up to date. Replicas may do so at once: one works, the others wait for it.
 func (s *Store) Migrate(ctx context.Context) error {
 	have, want, err := s.Schema(ctx)
 	if err != nil || have >= want {
+		return err
+	}
+	if err := s.CanMigrate(ctx); err != nil {
 		return err
 	}
 	dir, err := fs.Sub(migrations, "migrations")

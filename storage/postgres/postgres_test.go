@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	neturl "net/url"
 	"os"
 	"strings"
 	"sync"
@@ -41,6 +42,37 @@ func open(t testing.TB, url string, tracer pgx.QueryTracer) *postgres.Store {
 	t.Cleanup(s.Close)
 	check(t, s.Migrate(t.Context()))
 	return s
+}
+
+// Whoever may make no tables is told so at once, and how to mend it.
+func TestMigrateWithoutRights(t *testing.T) {
+	t.Parallel()
+	url := storagetest.Postgres(t)
+	conn := connect(t, url)
+	role := fmt.Sprintf("limited %d", time.Now().UnixNano())
+	for _, sql := range []string{`CREATE ROLE "` + role + `" LOGIN`, `REVOKE CREATE ON SCHEMA public FROM PUBLIC`} {
+		_, err := conn.Exec(t.Context(), sql)
+		check(t, err)
+	}
+	u, err := neturl.Parse(url)
+	check(t, err)
+	u.User = neturl.User(role)
+	s, err := postgres.Open(t.Context(), u.String(), nil)
+	check(t, err)
+	defer s.Close()
+	began := time.Now()
+	err = s.Migrate(t.Context())
+	want := fmt.Sprintf(`ALTER DATABASE %q OWNER TO %q`, query[string](t, conn, `SELECT current_database()`), role)
+	if took := time.Since(began); err == nil || !strings.Contains(err.Error(), want) || took > 5*time.Second {
+		t.Errorf("after %s: %v", took, err)
+	}
+	_, err = conn.Exec(t.Context(), want)
+	check(t, err)
+	if query[int](t, conn, `SELECT current_setting('server_version_num')::int`) >= 150000 { // from there on the owner of the database has its schema, too
+		check(t, s.Migrate(t.Context()))
+	}
+	_, err = conn.Exec(t.Context(), `ALTER DATABASE `+strings.Fields(want)[2]+` OWNER TO CURRENT_USER; REASSIGN OWNED BY "`+role+`" TO CURRENT_USER; DROP ROLE "`+role+`"`)
+	check(t, err)
 }
 
 func connect(t testing.TB, url string) *pgx.Conn {
