@@ -38,7 +38,7 @@ help: ## List what there is to make
 dev: ## Run Signet with a demo client and user; nothing to set up
 	$(GO) run ./cmd/signet dev
 
-test: ## Run all tests; finds or installs PostgreSQL, PgBouncer, Chromium, Node and PyJWT (PKGS, RACE, TESTFLAGS)
+test: ## Run all tests; finds or installs PostgreSQL, PgBouncer, Chromium, Node, PyJWT, Authlib and Flask (PKGS, RACE, TESTFLAGS)
 	@scripts/need postgres
 	@scripts/need pgbouncer
 	@scripts/need chromium

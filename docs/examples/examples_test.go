@@ -33,8 +33,9 @@ type system struct {
 
 // reply is what a server said.
 type reply struct {
-	status int
-	body   string
+	status    int
+	body      string
+	challenge string // WWW-Authenticate
 }
 
 // is checks the status.
@@ -59,7 +60,7 @@ func call(t testing.TB, method, address, body string, headers ...string) reply {
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
 	check(t, err)
-	return reply{res.StatusCode, string(text)}
+	return reply{res.StatusCode, string(text), res.Header.Get("WWW-Authenticate")}
 }
 
 type tokens struct {
@@ -208,9 +209,12 @@ func TestPosts(t *testing.T) {
 					t.Errorf("%s, want %s", got.body, user.own)
 				}
 			}
-			s.refuses(posts, alice.AccessToken, http.StatusForbidden)
+			s.refuses(posts, alice.AccessToken, http.StatusUnauthorized)
 			s.want(http.StatusForbidden, "posts:read", posts, s.login("alice", "scope", "posts:write").AccessToken)
-			s.want(http.StatusForbidden, "bad", posts, bob.RefreshToken)
+			s.want(http.StatusUnauthorized, "bad", posts, bob.RefreshToken)
+			if got := s.get(posts, "nonsense").challenge; got != `Bearer error="invalid_token"` {
+				t.Errorf("a bad token: WWW-Authenticate: %s", got)
+			}
 
 			// A refresh gives new tokens, until the log-out.
 			second := s.issued(s.refresh(alice.RefreshToken))
@@ -229,7 +233,7 @@ func TestPosts(t *testing.T) {
 			s.lives(func() string {
 				bob = s.issued(s.refresh(bob.RefreshToken))
 				return bob.AccessToken
-			}, posts, http.StatusForbidden)
+			}, posts, http.StatusUnauthorized)
 			s.stop()
 		})
 	}

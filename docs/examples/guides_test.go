@@ -46,7 +46,8 @@ func TestGuides(t *testing.T) {
 				}
 			}
 			if script != "" {
-				paste(t, script)
+				// The user is the quick start's.
+				paste(t, "printf 'correct horse battery' | signet user create alice --password-stdin\n"+script)
 			}
 		})
 	}

@@ -18,7 +18,7 @@ func TestMigration(t *testing.T) {
 	}
 	user := `{"user":"` + strings.Fields(e.signet("user", "show", "alice"))[1] + `"}`
 	_, steps, _ := strings.Cut(string(out), "  the old")
-	shows(t, steps, `{"user":"alice"}`, user, "2.", "Forbidden", user, user, "3.", "Forbidden", user)
+	shows(t, steps, `{"user":"alice"}`, user, "2.", "Unauthorized", user, user, "3.", "Unauthorized", user)
 	if !strings.Contains(string(out), "imported       2\n") {
 		t.Errorf("the import:\n%s", out)
 	}

@@ -16,6 +16,7 @@ trap 'exit 0' INT TERM HUP
 
 start_signet() {
 	export SIGNET_ISSUER="$ISSUER" SIGNET_LISTEN="127.0.0.1:$AUTH_PORT" SIGNET_MANAGEMENT_LISTEN=
+	export SIGNET_DRAIN_DELAY="${SIGNET_DRAIN_DELAY:-0}" # Ctrl-C ends it at once
 	export SIGNET_DATA_DIR="$DATA" SIGNET_DATABASE_URL="sqlite:$DATA/signet.db" SIGNET_LOG_FORMAT=json
 	if [ -z "${SIGNET-}" ]; then
 		SIGNET=$DATA/signet
@@ -60,8 +61,10 @@ npm_install() {
 	fi
 }
 
-# start COMMAND… starts a program beside Signet.
+# start COMMAND… starts a program beside Signet. One that ends at once, because its port is taken, has said so, and ends the script.
 start() {
 	"$@" &
 	started="$started $!"
+	sleep 1
+	kill -0 "$!" 2>/dev/null || exit 1
 }

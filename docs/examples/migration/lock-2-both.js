@@ -9,12 +9,12 @@ const key = (header, done) => keys.getSigningKey(header.kid, (err, key) => done(
 
 export function authenticate(req, res, next) {
   const token = req.get('Authorization')?.split(' ')[1];
-  if (!token) return res.sendStatus(401);
+  if (!token) return res.set('WWW-Authenticate', 'Bearer').sendStatus(401);
   const bySecret = jwt.decode(token, { complete: true })?.header.alg === 'HS256';
   const [secretOrKey, algorithm] = bySecret ? [ACCESS_TOKEN_SECRET, 'HS256'] : [key, 'ES256'];
   const expected = { algorithms: [algorithm], issuer: ISSUER, audience: 'https://api.example.com' };
   jwt.verify(token, secretOrKey, expected, (err, claims) => {
-    if (err) return res.sendStatus(403);
+    if (err) return res.set('WWW-Authenticate', 'Bearer error="invalid_token"').sendStatus(401);
     req.user = claims.sub;
     next();
   });

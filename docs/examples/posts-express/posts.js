@@ -25,7 +25,7 @@ function authenticate(req, res, next) {
   const expected = { algorithms: ['ES256'], issuer: ISSUER, audience: AUDIENCE, complete: true };
   jwt.verify(token, key, expected, (err, verified) => {
     if (err || verified.header.typ !== 'at+jwt') {
-      return res.status(403).json({ error: 'the token is bad or has expired' });
+      return res.status(401).set('WWW-Authenticate', 'Bearer error="invalid_token"').json({ error: 'the token is bad or has expired' });
     }
     req.auth = verified.payload;
     next();

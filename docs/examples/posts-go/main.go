@@ -75,7 +75,8 @@ func authenticate(keys keyfunc.Keyfunc, issuer string) gin.HandlerFunc {
 		var claims claims
 		token, err := parser.ParseWithClaims(raw, &claims, keys.KeyfuncCtx(c.Request.Context()))
 		if err != nil || token.Header["typ"] != "at+jwt" {
-			c.AbortWithStatusJSON(http.StatusForbidden, gin.H{"error": "the token is bad or has expired"})
+			c.Header("WWW-Authenticate", `Bearer error="invalid_token"`)
+			c.AbortWithStatusJSON(http.StatusUnauthorized, gin.H{"error": "the token is bad or has expired"})
 			return
 		}
 		c.Set("user", claims.Subject)
