@@ -313,9 +313,11 @@ func clientCreateCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&id, "id", "", "the client `id` (default a random one)")
 	f.add(cmd)
-	_ = cmd.MarkFlagRequired("name")
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
+		if !cmd.Flags().Changed("name") {
+			return usageError{errors.New(`--name is needed, such as --name "Web shop"`)}
+		}
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			c := clients.Client{ID: id}
 			if err := f.apply(cmd, &c); err != nil {
@@ -356,7 +358,7 @@ func clientListCommand() *cobra.Command {
 
 // onClient returns a command on the client that its argument names. It prints the client that f returns.
 func onClient(use, short string, f func(ctx context.Context, cmd *cobra.Command, a *app, id string) (clients.Client, error)) *cobra.Command {
-	cmd := &cobra.Command{Use: use + " ID", Short: short, Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: use + " ID", Short: short, Args: namedArgs}
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
@@ -417,7 +419,7 @@ func clientSetDisabledCommand(use, short string, disabled bool) *cobra.Command {
 
 func clientDeleteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete ID", Short: "Delete a client; its sessions and tokens end", Args: cobra.ExactArgs(1),
+		Use: "delete ID", Short: "Delete a client; its sessions and tokens end", Args: namedArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(ctx context.Context, a *app) error {
 				err := a.clients.Delete(ctx, args[0], cliOrigin())

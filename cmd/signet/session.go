@@ -50,7 +50,7 @@ func sessionListCommand() *cobra.Command {
 
 func sessionRevokeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke ID", Short: "End a session, with all its tokens", Args: cobra.ExactArgs(1),
+		Use: "revoke ID", Short: "End a session, with all its tokens", Args: namedArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(ctx context.Context, a *app) error {
 				err := a.tokens.EndSession(ctx, args[0], cliOrigin())

@@ -80,7 +80,7 @@ func readPassword(cmd *cobra.Command, fromStdin bool) (password string, made boo
 
 func userCreateCommand() *cobra.Command {
 	var admin, stdin bool
-	cmd := &cobra.Command{Use: "create NAME", Short: "Create a user", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "create NAME", Short: "Create a user", Args: namedArgs}
 	cmd.Flags().BoolVar(&admin, "admin", false, "may be granted the scope signet:admin")
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input; else it is asked for on a terminal, or made up and printed")
 	profile := addProfile(cmd)
@@ -124,7 +124,7 @@ func findUser(ctx context.Context, a *app, name string) (users.User, error) {
 
 func userSetPasswordCommand() *cobra.Command {
 	var stdin bool
-	cmd := &cobra.Command{Use: "set-password NAME", Short: "Give a user a new password; all its sessions end", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "set-password NAME", Short: "Give a user a new password; all its sessions end", Args: namedArgs}
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input; else it is asked for on a terminal, or made up and printed")
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
@@ -175,7 +175,7 @@ func userListCommand() *cobra.Command {
 
 // onUser returns a command on the user that its argument names. It prints the user that f returns.
 func onUser(use, short string, f func(ctx context.Context, a *app, u users.User) (users.User, error)) *cobra.Command {
-	cmd := &cobra.Command{Use: use + " NAME", Short: short, Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: use + " NAME", Short: short, Args: namedArgs}
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
@@ -200,7 +200,7 @@ func userSetDisabledCommand(use, short string, disabled bool) *cobra.Command {
 
 func userDeleteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete NAME", Short: "Delete a user; all its sessions end", Args: cobra.ExactArgs(1),
+		Use: "delete NAME", Short: "Delete a user; all its sessions end", Args: namedArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(ctx context.Context, a *app) error {
 				u, err := findUser(ctx, a, args[0])
@@ -214,7 +214,7 @@ func userDeleteCommand() *cobra.Command {
 }
 
 func userFactorsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "factors NAME", Short: "List a user's passkeys and authenticator apps", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "factors NAME", Short: "List a user's passkeys and authenticator apps", Args: namedArgs}
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
@@ -240,7 +240,7 @@ func userFactorsCommand() *cobra.Command {
 
 func userResetFactorsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "reset-factors NAME", Short: "Remove all passkeys, authenticator apps and recovery codes of a user who has lost them", Args: cobra.ExactArgs(1),
+		Use: "reset-factors NAME", Short: "Remove all passkeys, authenticator apps and recovery codes of a user who has lost them", Args: namedArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(ctx context.Context, a *app) error {
 				u, err := findUser(ctx, a, args[0])
