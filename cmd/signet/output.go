@@ -96,11 +96,12 @@ func everything[T any](page func(last *T, limit int) ([]T, error)) ([]T, error) 
 	}
 }
 
+// stamp is in UTC, as logs and the console are.
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.UTC().Format("2006-01-02 15:04:05Z")
 }
 
 func yes(b bool, word string) string {
