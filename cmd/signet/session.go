@@ -23,6 +23,11 @@ func sessionListCommand() *cobra.Command {
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			f := tokens.Filter{ClientID: client}
+			if client != "" {
+				if _, err := a.clients.Get(ctx, client); err != nil {
+					return unknownClient(err, client)
+				}
+			}
 			if userName != "" {
 				u, err := findUser(ctx, a, userName)
 				if err != nil {
