@@ -19,7 +19,7 @@ const maxClientsFile = 64 << 20
 
 func clientApplyCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "apply FILE", Aliases: []string{"import"}, Short: "Make clients be what a file says; print what changed", Args: cobra.ExactArgs(1),
+		Use: "apply FILE", Aliases: []string{"import"}, Short: "Make clients be what a file says; print what changed", Args: namedArgs,
 		Long: `Make clients be what a file says, so that they can be kept in git. A client that is not there is registered, one that is
 different is changed, and one that is as it should be is left alone; clients that the file does not name are, too. Members
 that are left out have their defaults. The file holds no secrets: that of a new client is printed, once.

@@ -58,7 +58,8 @@ func auditListCommand() *cobra.Command {
 	var f auditFlags
 	cmd := &cobra.Command{Use: "list", Short: "List security events, newest first", Args: cobra.NoArgs}
 	f.add(cmd)
-	cmd.Flags().Var(&f.since, "since", "events of the last while alone, such as 24h")
+	cmd.Flags().Var(&f.since, "since", "events of the last while alone, such as 24h (default all)")
+	cmd.Flags().Lookup("since").DefValue = "" // not 0s, which is none
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {

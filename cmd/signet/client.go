@@ -132,6 +132,33 @@ func groupFlags(cmd *cobra.Command, groups []flagGroup) {
 	})
 }
 
+// memberFlags are the flags that are not called like the member of a client, with dashes.
+var memberFlags = map[string]string{
+	"client_id": "id", "client_name": "name", "grant_types": "grant", "redirect_uris": "redirect-uri", "contacts": "contact",
+	"post_logout_redirect_uris": "post-logout-redirect-uri", "browser_origins": "browser-origin",
+}
+
+// flagWords are what problems call what has another name here.
+var flagWords = strings.NewReplacer(
+	" application_type", " --application-type", " jwks_uri", " --jwks-uri", " dpop_bound_access_tokens", " --dpop-bound-access-tokens",
+	string(clients.DeviceCode), "device_code", string(clients.TokenExchange), "token_exchange")
+
+// inFlags says what cannot be of a client in the words of the command's flags.
+func inFlags(cmd *cobra.Command, err error) error {
+	var field *clients.FieldError
+	if !errors.As(err, &field) {
+		return err
+	}
+	name, ok := memberFlags[field.Field]
+	if !ok {
+		name = strings.ReplaceAll(field.Field, "_", "-")
+	}
+	if cmd.Flags().Lookup(name) == nil {
+		return err
+	}
+	return fmt.Errorf("--%s: %s", name, flagWords.Replace(field.Problem))
+}
+
 // shortGrants are quicker to type than their URNs.
 var shortGrants = map[string]clients.Grant{"device_code": clients.DeviceCode, "token_exchange": clients.TokenExchange}
 
@@ -140,7 +167,7 @@ func (f *clientFlags) apply(cmd *cobra.Command, c *clients.Client) error {
 	set := cmd.Flags().Changed
 	if set("name") {
 		if c.Name = f.name; c.Name == "" {
-			return errors.New("client_name: must not be empty")
+			return errors.New("--name: must not be empty")
 		}
 	}
 	if set("grant") {
@@ -249,6 +276,18 @@ func (f *clientFlags) applyTimes(set func(name string) bool, c *clients.Client) 
 	return nil
 }
 
+// notes tell of flags that do less than may be meant.
+func (f *clientFlags) notes(cmd *cobra.Command, c clients.Client) {
+	if cmd.Flags().Changed("redirect-uri") && len(c.RedirectURIs) > 0 && !c.May(clients.AuthorizationCode) {
+		note(cmd, "users cannot be sent there yet: add --grant authorization_code --grant refresh_token; they replace the grants that it has")
+	}
+	for _, token := range strings.Fields(strings.Join(f.scopes, " ")) {
+		if strings.Contains(token, ",") {
+			note(cmd, "scopes are separated by spaces; %q is one scope", token)
+		}
+	}
+}
+
 // nonEmpty leaves out empty values, so that --audience "" empties the list.
 func nonEmpty(values []string) []string {
 	kept := []string{}
@@ -266,7 +305,7 @@ func printClient(p printer, c clients.Client) error {
 		grants[i] = string(g)
 	}
 	err := p.object(c,
-		[2]string{"client_id", c.ID}, [2]string{"client_secret", c.Secret}, [2]string{"name", c.Name},
+		[2]string{"client_id", c.ID}, [2]string{"client_secret", c.Secret}, [2]string{"previous_secret", yes(c.PreviousDigest != nil, "good still")}, [2]string{"name", c.Name},
 		[2]string{"authentication", string(c.AuthMethod)}, [2]string{"application_type", string(c.ApplicationType)}, [2]string{"grants", strings.Join(grants, " ")},
 		[2]string{"scope", c.Scope.String()}, [2]string{"audience", strings.Join(c.Audience, " ")},
 		[2]string{"redirect_uris", strings.Join(c.RedirectURIs, " ")}, [2]string{"post_logout_redirect_uris", strings.Join(c.PostLogoutRedirectURIs, " ")},
@@ -313,18 +352,27 @@ func clientCreateCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&id, "id", "", "the client `id` (default a random one)")
 	f.add(cmd)
-	_ = cmd.MarkFlagRequired("name")
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
+		if !cmd.Flags().Changed("name") {
+			return usageError{errors.New(`--name is needed, such as --name "Web shop"`)}
+		}
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			c := clients.Client{ID: id}
 			if err := f.apply(cmd, &c); err != nil {
 				return err
 			}
 			c, err := a.clients.Create(ctx, c, cliOrigin())
-			if err != nil {
-				return err
+			if errors.Is(err, clients.ErrExists) {
+				return fmt.Errorf("a client with the id %q exists already; signet client update changes it", id)
 			}
+			if err != nil {
+				return inFlags(cmd, err)
+			}
+			if !cmd.Flags().Changed("grant") && len(c.RedirectURIs) == 0 && !c.Public() && !c.ResourceServer {
+				note(cmd, "without --redirect-uri this client gets tokens by the password grant; apps that log users in by browser need one")
+			}
+			f.notes(cmd, c)
 			return printClient(out.printer(cmd), c)
 		})
 	})
@@ -354,18 +402,23 @@ func clientListCommand() *cobra.Command {
 	return cmd
 }
 
+// unknownClient names the client where the error is that there is none.
+func unknownClient(err error, id string) error {
+	if errors.Is(err, clients.ErrNotFound) {
+		return fmt.Errorf("no client has the id %q; signet client list shows them", id)
+	}
+	return err
+}
+
 // onClient returns a command on the client that its argument names. It prints the client that f returns.
 func onClient(use, short string, f func(ctx context.Context, cmd *cobra.Command, a *app, id string) (clients.Client, error)) *cobra.Command {
-	cmd := &cobra.Command{Use: use + " ID", Short: short, Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: use + " ID", Short: short, Args: namedArgs}
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			c, err := f(ctx, cmd, a, args[0])
-			if errors.Is(err, clients.ErrNotFound) {
-				return fmt.Errorf("no client has the id %q; signet client list shows them", args[0])
-			}
 			if err != nil {
-				return err
+				return unknownClient(err, args[0])
 			}
 			return printClient(out.printer(cmd), c)
 		})
@@ -391,8 +444,12 @@ func clientUpdateCommand() *cobra.Command {
 				return c, err
 			}
 			// Where somebody else changed the client in between, what the flags say is said of that one.
-			if c, err = a.clients.Update(ctx, c, cliOrigin()); !errors.Is(err, clients.ErrChanged) {
-				return c, err
+			c, err = a.clients.Update(ctx, c, cliOrigin())
+			if err == nil {
+				f.notes(cmd, c)
+			}
+			if !errors.Is(err, clients.ErrChanged) {
+				return c, inFlags(cmd, err)
 			}
 		}
 	})
@@ -402,10 +459,18 @@ func clientUpdateCommand() *cobra.Command {
 
 func clientRotateSecretCommand() *cobra.Command {
 	var overlap duration
-	cmd := onClient("rotate-secret", "Give a client a new secret", func(ctx context.Context, _ *cobra.Command, a *app, id string) (clients.Client, error) {
-		return a.clients.RotateSecret(ctx, id, time.Duration(overlap), cliOrigin())
+	cmd := onClient("rotate-secret", "Give a client a new secret", func(ctx context.Context, cmd *cobra.Command, a *app, id string) (clients.Client, error) {
+		before, err := a.clients.Get(ctx, id)
+		if err != nil {
+			return before, err
+		}
+		c, err := a.clients.RotateSecret(ctx, id, time.Duration(overlap), cliOrigin())
+		if err == nil && before.PreviousDigest != nil {
+			note(cmd, "an earlier rotation's overlap was not over: the secret from before that has ended, too")
+		}
+		return c, err
 	})
-	cmd.Flags().Var(&overlap, "overlap", "for how long the old secret stays good, such as 24h")
+	cmd.Flags().Var(&overlap, "overlap", "for how long the old secret stays good, such as 24h; one from before that ends at once")
 	return cmd
 }
 
@@ -417,14 +482,10 @@ func clientSetDisabledCommand(use, short string, disabled bool) *cobra.Command {
 
 func clientDeleteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete ID", Short: "Delete a client; its sessions and tokens end", Args: cobra.ExactArgs(1),
+		Use: "delete ID", Short: "Delete a client; its sessions and tokens end", Args: namedArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(ctx context.Context, a *app) error {
-				err := a.clients.Delete(ctx, args[0], cliOrigin())
-				if errors.Is(err, clients.ErrNotFound) {
-					return fmt.Errorf("no client has the id %q; signet client list shows them", args[0])
-				}
-				return err
+				return unknownClient(a.clients.Delete(ctx, args[0], cliOrigin()), args[0])
 			})
 		}),
 	}

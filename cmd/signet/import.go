@@ -20,7 +20,7 @@ const maxShownBad = 10_000
 
 func userImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "import FILE", Short: "Create users with the password hashes that they have elsewhere", Args: cobra.ExactArgs(1),
+		Use: "import FILE", Short: "Create users with the password hashes that they have elsewhere", Args: namedArgs,
 		Long: `Create users with the password hashes that they have elsewhere: bcrypt ($2a$, $2b$, $2y$), argon2id or scrypt (PHC).
 
 FILE, or standard input for -, is CSV with a header, or JSON lines:

@@ -49,7 +49,7 @@ func keyRotateCommand() *cobra.Command {
 
 func keyRevokeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke KID", Short: "Cut off a signing key that has leaked: every token that it signed is dead", Args: cobra.ExactArgs(1),
+		Use: "revoke KID", Short: "Cut off a signing key that has leaked: every token that it signed is dead", Args: namedArgs,
 		Long: `Take a signing key out of use for good, on all replicas within 30 seconds. Every access token and ID token that it signed is refused
 from then on, the genuine ones too: apps refresh, and nobody is logged out. The current key's place is taken by the next one.
 

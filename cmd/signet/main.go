@@ -63,6 +63,32 @@ func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, [
 	}
 }
 
+// namedArgs wants an argument for each name in the command's usage line, and no more.
+func namedArgs(cmd *cobra.Command, args []string) error {
+	names := strings.Fields(cmd.Use)[1:]
+	switch {
+	case len(args) > len(names):
+		return fmt.Errorf("%s takes %s alone, and %q is one too many", cmd.CommandPath(), strings.Join(names, " and "), args[len(names)])
+	case len(args) < len(names):
+		article := "a"
+		if strings.ContainsRune("AEIOU", rune(names[len(args)][0])) {
+			article = "an"
+		}
+		return fmt.Errorf("%s needs %s %s", cmd.CommandPath(), article, names[len(args)])
+	}
+	return nil
+}
+
+// unknownCommand says that there is no such command, and which one may be meant.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	cmd.SuggestionsMinimumDistance = 1 // with more, short names are like all others
+	hint := ""
+	if similar := cmd.SuggestionsFor(name); len(similar) > 0 {
+		hint = "; perhaps you mean " + strings.Join(similar, " or ")
+	}
+	return fmt.Errorf("unknown command %q for %q%s", name, cmd.CommandPath(), hint)
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "signet",
@@ -75,7 +101,24 @@ func newRoot() *cobra.Command {
   signet client, scope, user, session, key, audit    administer it, while it runs`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
 	}
+	showVersion := root.Flags().BoolP("version", "v", false, "print the version")
+	root.RunE = run(func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) > 0:
+			return usageError{unknownCommand(cmd, args[0])}
+		case *showVersion:
+			return printVersion(printer{w: cmd.OutOrStdout()})
+		}
+		return cmd.Help()
+	})
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 { // the flag is for the command that is misspelt
+			return unknownCommand(cmd, args[0])
+		}
+		return err
+	})
 	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), secretCommand(), healthcheckCommand(), doctorCommand(), cleanupCommand(),
 		clientCommand(), scopeCommand(), userCommand(), sessionCommand(), keyCommand(), auditCommand(), versionCommand())
 	root.InitDefaultCompletionCmd()
@@ -109,7 +152,7 @@ func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 		Use: name + " COMMAND", Aliases: []string{name + "s"}, Short: short,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+				return unknownCommand(cmd, args[0])
 			}
 			names := make([]string, 0, len(commands))
 			for _, c := range commands {

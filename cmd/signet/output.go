@@ -96,11 +96,17 @@ func everything[T any](page func(last *T, limit int) ([]T, error)) ([]T, error) 
 	}
 }
 
+// note tells the user something beside the output, which programs may read.
+func note(cmd *cobra.Command, format string, args ...any) {
+	fmt.Fprintf(cmd.ErrOrStderr(), "note: "+format+"\n", args...)
+}
+
+// stamp is in UTC, as logs and the console are.
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.Local().Format("2006-01-02 15:04:05")
+	return t.UTC().Format("2006-01-02 15:04:05Z")
 }
 
 func yes(b bool, word string) string {

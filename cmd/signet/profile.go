@@ -90,7 +90,7 @@ func (p *profileFlags) members(cmd *cobra.Command, known users.Profile) (map[str
 
 func userUpdateCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "update NAME", Short: "Change what is known of a user: name, e-mail address, groups, claims", Args: cobra.ExactArgs(1),
+		Use: "update NAME", Short: "Change what is known of a user: name, e-mail address, groups, claims", Args: namedArgs,
 		Example: `  signet user update ann --name "Ann Arbor" --email ann@example.com --email-verified
   signet user update ann --group staff --group admins --claim tier='"gold"'`,
 	}
@@ -107,7 +107,7 @@ func userUpdateCommand() *cobra.Command {
 				return err
 			}
 			if len(members) == 0 {
-				return usageError{errors.New("nothing to change: see signet user update --help for what there is")}
+				return usageError{errors.New("nothing to change: no flag says what")}
 			}
 			if u, err = a.users.Update(ctx, u.ID, users.Change{Profile: members}, cliOrigin()); err != nil {
 				return err

@@ -57,7 +57,7 @@ func clientRegistrationTokenListCommand() *cobra.Command {
 
 func clientRegistrationTokenRevokeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke ID", Short: "Revoke an initial access token; the clients that have registered with it stay", Args: cobra.ExactArgs(1),
+		Use: "revoke ID", Short: "Revoke an initial access token; the clients that have registered with it stay", Args: namedArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(ctx context.Context, a *app) error {
 				err := a.clients.RevokeRegistrationToken(ctx, args[0], cliOrigin())

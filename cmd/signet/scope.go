@@ -16,7 +16,7 @@ func scopeCommand() *cobra.Command {
 
 func scopeSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "set NAME DESCRIPTION", Short: "Describe a scope for the users who are asked whether an app may have it", Args: cobra.ExactArgs(2),
+		Use: "set NAME DESCRIPTION", Short: "Describe a scope for the users who are asked whether an app may have it", Args: namedArgs,
 		Example: `  signet scope set orders:read "see your orders"`,
 	}
 	out := addOutput(cmd)
@@ -51,7 +51,7 @@ func scopeListCommand() *cobra.Command {
 
 func scopeDeleteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete NAME", Short: "Delete the description of a scope; clients keep the scope", Args: cobra.ExactArgs(1),
+		Use: "delete NAME", Short: "Delete the description of a scope; clients keep the scope", Args: namedArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(ctx context.Context, a *app) error {
 				err := a.clients.ForgetScope(ctx, args[0], cliOrigin())

@@ -23,6 +23,11 @@ func sessionListCommand() *cobra.Command {
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			f := tokens.Filter{ClientID: client}
+			if client != "" {
+				if _, err := a.clients.Get(ctx, client); err != nil {
+					return unknownClient(err, client)
+				}
+			}
 			if userName != "" {
 				u, err := findUser(ctx, a, userName)
 				if err != nil {
@@ -50,7 +55,7 @@ func sessionListCommand() *cobra.Command {
 
 func sessionRevokeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke ID", Short: "End a session, with all its tokens", Args: cobra.ExactArgs(1),
+		Use: "revoke ID", Short: "End a session, with all its tokens", Args: namedArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(ctx context.Context, a *app) error {
 				err := a.tokens.EndSession(ctx, args[0], cliOrigin())

@@ -21,11 +21,15 @@ import (
 func userCommand() *cobra.Command {
 	return group("user", "Look after users",
 		userCreateCommand(), userUpdateCommand(), userImportCommand(), userSetPasswordCommand(), userListCommand(),
-		onUser("show", "Show a user", func(_ context.Context, _ *app, u users.User) (users.User, error) { return u, nil }),
+		onUser("show", "Show a user", func(_ context.Context, _ *cobra.Command, _ *app, u users.User) (users.User, error) { return u, nil }),
 		userSetDisabledCommand("disable", "Disable a user; all its sessions end for good", true),
 		userSetDisabledCommand("enable", "Enable a disabled user", false),
-		onUser("logout", "End all of a user's sessions, on every client", func(ctx context.Context, a *app, u users.User) (users.User, error) {
-			return u, a.users.EndSessions(ctx, u.ID, cliOrigin())
+		onUser("logout", "End all of a user's sessions, on every client", func(ctx context.Context, cmd *cobra.Command, a *app, u users.User) (users.User, error) {
+			err := a.users.EndSessions(ctx, u.ID, cliOrigin())
+			if err == nil {
+				note(cmd, "all sessions of %s have ended", u.Username)
+			}
+			return u, err
 		}),
 		userResetLinkCommand(), userInviteCommand(), userFactorsCommand(), userResetFactorsCommand(), userDeleteCommand())
 }
@@ -80,7 +84,7 @@ func readPassword(cmd *cobra.Command, fromStdin bool) (password string, made boo
 
 func userCreateCommand() *cobra.Command {
 	var admin, stdin bool
-	cmd := &cobra.Command{Use: "create NAME", Short: "Create a user", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "create NAME", Short: "Create a user", Args: namedArgs}
 	cmd.Flags().BoolVar(&admin, "admin", false, "may be granted the scope signet:admin")
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input; else it is asked for on a terminal, or made up and printed")
 	profile := addProfile(cmd)
@@ -100,6 +104,9 @@ func userCreateCommand() *cobra.Command {
 				return err
 			}
 			u, err := a.users.Create(ctx, args[0], password, admin, known, cliOrigin())
+			if errors.Is(err, users.ErrExists) {
+				return fmt.Errorf("a user with the name %q exists already; signet user update changes it", args[0])
+			}
 			if err != nil {
 				return err
 			}
@@ -124,7 +131,7 @@ func findUser(ctx context.Context, a *app, name string) (users.User, error) {
 
 func userSetPasswordCommand() *cobra.Command {
 	var stdin bool
-	cmd := &cobra.Command{Use: "set-password NAME", Short: "Give a user a new password; all its sessions end", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "set-password NAME", Short: "Give a user a new password; all its sessions end", Args: namedArgs}
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input; else it is asked for on a terminal, or made up and printed")
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
@@ -174,14 +181,14 @@ func userListCommand() *cobra.Command {
 }
 
 // onUser returns a command on the user that its argument names. It prints the user that f returns.
-func onUser(use, short string, f func(ctx context.Context, a *app, u users.User) (users.User, error)) *cobra.Command {
-	cmd := &cobra.Command{Use: use + " NAME", Short: short, Args: cobra.ExactArgs(1)}
+func onUser(use, short string, f func(ctx context.Context, cmd *cobra.Command, a *app, u users.User) (users.User, error)) *cobra.Command {
+	cmd := &cobra.Command{Use: use + " NAME", Short: short, Args: namedArgs}
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			u, err := findUser(ctx, a, args[0])
 			if err == nil {
-				u, err = f(ctx, a, u)
+				u, err = f(ctx, cmd, a, u)
 			}
 			if err != nil {
 				return err
@@ -193,14 +200,14 @@ func onUser(use, short string, f func(ctx context.Context, a *app, u users.User)
 }
 
 func userSetDisabledCommand(use, short string, disabled bool) *cobra.Command {
-	return onUser(use, short, func(ctx context.Context, a *app, u users.User) (users.User, error) {
+	return onUser(use, short, func(ctx context.Context, _ *cobra.Command, a *app, u users.User) (users.User, error) {
 		return a.users.Update(ctx, u.ID, users.Change{Disabled: &disabled}, cliOrigin())
 	})
 }
 
 func userDeleteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete NAME", Short: "Delete a user; all its sessions end", Args: cobra.ExactArgs(1),
+		Use: "delete NAME", Short: "Delete a user; all its sessions end", Args: namedArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(ctx context.Context, a *app) error {
 				u, err := findUser(ctx, a, args[0])
@@ -214,7 +221,7 @@ func userDeleteCommand() *cobra.Command {
 }
 
 func userFactorsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "factors NAME", Short: "List a user's passkeys and authenticator apps", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "factors NAME", Short: "List a user's passkeys and authenticator apps", Args: namedArgs}
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
@@ -240,7 +247,7 @@ func userFactorsCommand() *cobra.Command {
 
 func userResetFactorsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "reset-factors NAME", Short: "Remove all passkeys, authenticator apps and recovery codes of a user who has lost them", Args: cobra.ExactArgs(1),
+		Use: "reset-factors NAME", Short: "Remove all passkeys, authenticator apps and recovery codes of a user who has lost them", Args: namedArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			return withApp(cmd, func(ctx context.Context, a *app) error {
 				u, err := findUser(ctx, a, args[0])

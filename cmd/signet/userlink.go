@@ -15,7 +15,7 @@ func printLink(p printer, h mail.Handed) error {
 
 func userResetLinkCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "reset-link NAME", Short: "Make a link by which a user who has forgotten their password can set a new one", Args: cobra.ExactArgs(1),
+		Use: "reset-link NAME", Short: "Make a link by which a user who has forgotten their password can set a new one", Args: namedArgs,
 		Long: `Make a link for one use within 30 minutes, in place of any other, and print it. Hand it to nobody but the user: whoever has it can set the
 password. It ends all of the user's sessions when it is used, and changes nothing before.`,
 	}
@@ -38,7 +38,7 @@ password. It ends all of the user's sessions when it is used, and changes nothin
 
 func userInviteCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "invite EMAIL", Short: "Invite somebody to make an account", Args: cobra.ExactArgs(1),
+		Use: "invite EMAIL", Short: "Invite somebody to make an account", Args: namedArgs,
 		Long: `Make a link for one use within 7 days by which somebody can choose a name and a password. It is mailed to the address where
 SIGNET_SMTP_URL is set, by the server, and the account's address is verified by it; else it is printed, for you to hand on.`,
 	}

@@ -14,22 +14,26 @@ func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs}
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
-		v := struct {
-			Version  string `json:"version"`
-			Revision string `json:"revision,omitempty"`
-			Go       string `json:"go"`
-		}{Version: version, Go: runtime.Version()}
-		if info, ok := debug.ReadBuildInfo(); ok {
-			if v.Version == "" {
-				v.Version = info.Main.Version
-			}
-			for _, s := range info.Settings {
-				if s.Key == "vcs.revision" {
-					v.Revision = s.Value
-				}
-			}
-		}
-		return out.printer(cmd).object(v, [2]string{"signet", v.Version}, [2]string{"revision", v.Revision}, [2]string{"go", v.Go})
+		return printVersion(out.printer(cmd))
 	})
 	return cmd
+}
+
+func printVersion(p printer) error {
+	v := struct {
+		Version  string `json:"version"`
+		Revision string `json:"revision,omitempty"`
+		Go       string `json:"go"`
+	}{Version: version, Go: runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v.Version == "" {
+			v.Version = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v.Revision = s.Value
+			}
+		}
+	}
+	return p.object(v, [2]string{"signet", v.Version}, [2]string{"revision", v.Revision}, [2]string{"go", v.Go})
 }
