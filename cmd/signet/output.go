@@ -96,8 +96,11 @@ func everything[T any](page func(last *T, limit int) ([]T, error)) ([]T, error) 
 	}
 }
 
-// note tells the user something beside the output, which programs may read.
+// note tells people something beside the output; who wants JSON is a program.
 func note(cmd *cobra.Command, format string, args ...any) {
+	if f := cmd.Flag("output"); f != nil && f.Value.String() == "json" {
+		return
+	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "note: "+format+"\n", args...)
 }
 

@@ -20,7 +20,7 @@ func TestKillSwitch(t *testing.T) {
 	login := []string{"Alice logs in", live, live, live, live, live}
 	killed := []string{dead, dead, dead, dead}
 	want := []string{"Auth server: " + e.at("8080")}
-	want = append(append(append(want, login...), "user logout", dead), killed...)
+	want = append(append(append(want, login...), "user logout", "all sessions of alice have ended", dead), killed...)
 	want = append(append(append(want, login...), "set-password", dead), killed...)
 	want = append(append(append(want, login...), "DELETE", live), killed...)
 	said, record, found := strings.Cut(string(out), "The record of it")
