@@ -121,6 +121,19 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), secretCommand(), healthcheckCommand(), doctorCommand(), cleanupCommand(),
 		clientCommand(), scopeCommand(), userCommand(), sessionCommand(), keyCommand(), auditCommand(), versionCommand())
+	root.SetHelpCommand(&cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			switch {
+			case err != nil:
+				return err
+			case len(rest) > 0:
+				return unknownCommand(cmd, rest[0])
+			}
+			return cmd.Help()
+		},
+	})
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

@@ -69,7 +69,7 @@ func readPassword(cmd *cobra.Command, fromStdin bool) (password string, made boo
 	ask := func(prompt string) ([]byte, error) {
 		fmt.Fprint(cmd.ErrOrStderr(), prompt)
 		defer fmt.Fprintln(cmd.ErrOrStderr())
-		return term.ReadPassword(stdin)
+		return readHidden(cmd.Context(), stdin)
 	}
 	first, err := ask("Password: ")
 	if err != nil {
@@ -80,6 +80,30 @@ func readPassword(cmd *cobra.Command, fromStdin bool) (password string, made boo
 		err = errors.New("the two passwords are not the same; nothing was changed")
 	}
 	return string(first), false, err
+}
+
+// readHidden reads a line from the terminal without showing it. When ctx ends, by an interrupt, it shows again what is typed, and returns
+// an error.
+func readHidden(ctx context.Context, terminal int) ([]byte, error) {
+	before, err := term.GetState(terminal)
+	if err != nil {
+		return nil, err
+	}
+	type line struct {
+		text []byte
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		text, err := term.ReadPassword(terminal)
+		read <- line{text, err}
+	}()
+	select {
+	case l := <-read:
+		return l.text, l.err
+	case <-ctx.Done():
+		return nil, errors.Join(errors.New("interrupted; nothing was changed"), term.Restore(terminal, before))
+	}
 }
 
 func userCreateCommand() *cobra.Command {
