@@ -78,11 +78,12 @@ func TestSecondFactorByApp(t *testing.T) {
 		if v.action != "/login/factor" || len(s.cookies) != 1 {
 			t.Fatalf("after the password: %q, cookies %v", v.action, s.cookies)
 		}
-		for _, wrong := range []string{"000000", "", " " + app.code(t, 0), app.code(t, 0) + " ", app.code(t, 0)[:5], app.code(t, -3), "１２３４５６"} {
+		for _, wrong := range []string{"000000", "", " ", "000 000", app.code(t, 0)[:5], app.code(t, -3), "１２３４５６"} {
 			again := s.submit(v, "code", wrong)
 			again.page(t, http.StatusUnauthorized)
 		}
-		v = s.submit(v, "code", app.code(t, 0))
+		code := app.code(t, 0)
+		v = s.submit(v, "code", " "+code[:3]+"\u00a0"+code[3:]+" ") // as apps show it
 		claims = s.idToken(t, c, v)
 		if got := methods(claims); got != "[pwd otp mfa] aal2" {
 			t.Errorf("by two factors: %s", got)
@@ -312,7 +313,8 @@ func TestSecondFactorThatIsRequired(t *testing.T) {
 		if r.factorsOf(t, u).Any() {
 			t.Error("a factor without a right code")
 		}
-		v = s.submit(v, "code", app.code(t, 0))
+		code := app.code(t, 0)
+		v = s.submit(v, "code", code[:3]+"-"+code[3:]+" ")
 		v.page(t, http.StatusOK)
 		if v.action != "/login/continue" || strings.Count(v.body, "<li>") != 10 {
 			t.Fatalf("%q", v.action)
