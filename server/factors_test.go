@@ -310,6 +310,9 @@ func TestSecondFactorThatIsRequired(t *testing.T) {
 		if again := s.submit(v, "code", "000000"); again.status != http.StatusUnauthorized || !strings.Contains(strings.ReplaceAll(again.body, " ", ""), secret) {
 			t.Errorf("a wrong code: %d", again.status)
 		}
+		if again := s.submit(v, "answer", "{}"); again.status != http.StatusUnauthorized || strings.Contains(again.body, "This code") {
+			t.Errorf("a passkey that does not do: %d", again.status)
+		}
 		if r.factorsOf(t, u).Any() {
 			t.Error("a factor without a right code")
 		}
