@@ -231,7 +231,9 @@ func membersOf(fields reflect.Type) map[string]bool {
 // isText tells whether a JSON value is UTF-8 and its escapes are characters: for what is not, the decoder puts in U+FFFD.
 func isText(value json.RawMessage) bool {
 	var decoded any
-	if !utf8.Valid(value) || json.Unmarshal(value, &decoded) != nil {
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.UseNumber() // one that is too large is text all the same
+	if !utf8.Valid(value) || d.Decode(&decoded) != nil {
 		return false
 	}
 	const replacement = "\ufffd"

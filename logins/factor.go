@@ -158,6 +158,7 @@ func (s *Service) CheckCode(ctx context.Context, u users.User, code, clientID st
 	if err != nil {
 		return Proof{}, err
 	}
+	code = bare(code)
 	what, use := "a recovery code", func() (bool, error) { return s.useRecoveryCode(ctx, u.ID, code) }
 	if digits(code) {
 		what, use = "an authenticator code", func() (bool, error) { return s.useTOTP(ctx, f, code) }

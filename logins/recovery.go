@@ -34,7 +34,7 @@ func recoveryDigest(userID, code string) []byte {
 
 // typedCode is a recovery code as it was typed: without regard to case and to what stands between its groups.
 func typedCode(code string) (string, bool) {
-	code = strings.NewReplacer("-", "", " ", "").Replace(strings.ToLower(code))
+	code = bare(strings.ToLower(code))
 	b, err := base32NoPadding.DecodeString(strings.ToUpper(code))
 	return code, err == nil && len(b) == recoverySize
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 	"github.com/pquerna/otp"
@@ -78,7 +79,7 @@ func (s *Service) AddTOTP(ctx context.Context, u users.User, place, sealed, code
 	if !ok {
 		return Factor{}, nil, ErrEnrolment
 	}
-	step, ok := stepOf(read.Secret, code, time.Now(), -1)
+	step, ok := stepOf(read.Secret, bare(code), time.Now(), -1)
 	if !ok {
 		return Factor{}, nil, ErrWrongFactor
 	}
@@ -92,6 +93,16 @@ func (s *Service) AddTOTP(ctx context.Context, u users.User, place, sealed, code
 
 // totpIdentity is what a sealed secret is bound to: its row.
 func totpIdentity(userID, factorID string) string { return "factors/" + factorID + "/" + userID }
+
+// bare is a code without the blanks and dashes that apps show, and people type, between its characters.
+func bare(code string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || unicode.Is(unicode.Dash, r) {
+			return -1
+		}
+		return r
+	}, code)
+}
 
 // digits tells whether a code is one that an authenticator app shows.
 func digits(code string) bool {

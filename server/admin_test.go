@@ -588,6 +588,9 @@ func TestAdminUsers(t *testing.T) {
 				t.Errorf("%s: %s", body, a.body)
 			}
 		}
+		if a := root.call(t, "PATCH", "/admin/users/"+id, `{"claims": {"n": 1e400}}`).want(t, 400, "invalid_request"); !strings.HasPrefix(a.text("error_description"), `claims: "n" holds a number`) {
+			t.Errorf("a number that nobody can read: %s", a.body)
+		}
 		equal(t, "still", root.call(t, "GET", "/admin/users/"+id, "").is(t, 200).json, want)
 
 		r.user(t, "9b2b7a52-7f8e-4f53-a3f4-3f0f2b1f6f11") // a name that looks like an id is none

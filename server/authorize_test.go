@@ -1092,7 +1092,8 @@ func TestAnswersAndPages(t *testing.T) {
 				t.Errorf("%s: %v", name, h)
 			}
 		}
-		for accept, lang := range map[string]string{"de-AT,de;q=0.9": "de", "fr": "fr", "zh-CN": "zh", "es-MX": "es", "xx": "en", "": "en"} {
+		for accept, lang := range map[string]string{"de-AT,de;q=0.9": "de", "fr": "fr", "zh-CN": "zh", "es-MX": "es", "xx": "en", "": "en",
+			"de-DE,de;q=0.9,xx;q=0.1": "de", "xx, fr;q=0.5, de;q=0.8": "de", "en;q=0, fr;q=x, *;q=0.1, de;q=0.2": "de", ",;,de": "de", "de;q=0.5,fr;q=NaN": "de"} {
 			german := r.surfer(t)
 			german.headers["Accept-Language"] = accept
 			if v := german.authorize(q()); v.header.Get("Content-Language") != lang || !strings.Contains(v.body, `<html lang="`+lang+`"`) {

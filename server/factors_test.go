@@ -78,11 +78,12 @@ func TestSecondFactorByApp(t *testing.T) {
 		if v.action != "/login/factor" || len(s.cookies) != 1 {
 			t.Fatalf("after the password: %q, cookies %v", v.action, s.cookies)
 		}
-		for _, wrong := range []string{"000000", "", " " + app.code(t, 0), app.code(t, 0) + " ", app.code(t, 0)[:5], app.code(t, -3), "１２３４５６"} {
+		for _, wrong := range []string{"000000", "", " ", "000 000", app.code(t, 0)[:5], app.code(t, -3), "１２３４５６"} {
 			again := s.submit(v, "code", wrong)
 			again.page(t, http.StatusUnauthorized)
 		}
-		v = s.submit(v, "code", app.code(t, 0))
+		code := app.code(t, 0)
+		v = s.submit(v, "code", " "+code[:3]+"\u00a0"+code[3:]+" ") // as apps show it
 		claims = s.idToken(t, c, v)
 		if got := methods(claims); got != "[pwd otp mfa] aal2" {
 			t.Errorf("by two factors: %s", got)
@@ -309,10 +310,14 @@ func TestSecondFactorThatIsRequired(t *testing.T) {
 		if again := s.submit(v, "code", "000000"); again.status != http.StatusUnauthorized || !strings.Contains(strings.ReplaceAll(again.body, " ", ""), secret) {
 			t.Errorf("a wrong code: %d", again.status)
 		}
+		if again := s.submit(v, "answer", "{}"); again.status != http.StatusUnauthorized || strings.Contains(again.body, "This code") {
+			t.Errorf("a passkey that does not do: %d", again.status)
+		}
 		if r.factorsOf(t, u).Any() {
 			t.Error("a factor without a right code")
 		}
-		v = s.submit(v, "code", app.code(t, 0))
+		code := app.code(t, 0)
+		v = s.submit(v, "code", code[:3]+"-"+code[3:]+" ")
 		v.page(t, http.StatusOK)
 		if v.action != "/login/continue" || strings.Count(v.body, "<li>") != 10 {
 			t.Fatalf("%q", v.action)

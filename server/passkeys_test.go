@@ -186,6 +186,8 @@ func TestRegistrationOfAPasskeyIsChecked(t *testing.T) {
 			t.Helper()
 			if got := s.submit(v, "name", "x", "answer", answer); got.status != http.StatusUnauthorized && got.status != http.StatusBadRequest {
 				t.Errorf("%s: %d", what, got.status)
+			} else if got.status == http.StatusUnauthorized && !strings.Contains(elementText(got.body, `id="problem"`), "The passkey could not be added") {
+				t.Errorf("%s: %s", what, got.body)
 			}
 		}
 		page := func() view { return s.open(http.MethodGet, "/me/passkey", "") }
@@ -329,7 +331,7 @@ func TestAssertionOfAPasskeyIsChecked(t *testing.T) {
 		// Another user's passkey is no second factor of this one.
 		s = r.surfer(t)
 		v = s.enter(s.authorize(ask(c)), u)
-		if got := s.submit(v, "answer", m.get(t, v)); got.status != http.StatusUnauthorized {
+		if got := s.submit(v, "answer", m.get(t, v)); got.status != http.StatusUnauthorized || strings.Contains(got.body, "This code") {
 			t.Errorf("another user's passkey as a second factor: %d", got.status)
 		}
 		// An answer to the login page is none to the second factor.

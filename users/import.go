@@ -50,8 +50,8 @@ func (e *StoppedError) Error() string {
 // Unwrap returns the cause.
 func (e *StoppedError) Unwrap() error { return e.Err }
 
-// Import makes users of the rows of a file, CSV or JSON lines, that has their names and the hashes of their passwords. Names
-// that exist are left alone, so that the same file may be imported again. It calls bad for each row that it leaves out. A
+// Import makes users of the rows of a file, CSV or JSON lines, that has their names, the hashes of their passwords, and what else is
+// known of them. Names that exist are left alone, so that the same file may be imported again. It calls bad for each row that it leaves out. A
 // file that cannot be understood as a whole is an error, and nothing of it is imported; what keeps the import from reaching
 // the file's end is a StoppedError.
 //
@@ -61,7 +61,9 @@ func (s *Service) Import(ctx context.Context, r io.Reader, o audit.Origin, bad f
 	if err != nil {
 		return ImportResult{}, err
 	}
-	i := importer{Service: s, origin: o, bad: bad, seen: map[nameDigest]int{}, batch: make([]NewUser, 0, importBatch), reached: 1}
+	i := importer{
+		Service: s, origin: o, bad: bad, seen: map[digest]int{}, emails: map[digest]int{}, batch: make([]NewUser, 0, importBatch), reached: 1,
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return i.result, &StoppedError{i.reached, errors.New("interrupted")}
@@ -81,8 +83,13 @@ func (s *Service) Import(ctx context.Context, r io.Reader, o audit.Origin, bad f
 	}
 }
 
-// nameDigest stands for a canonical name: a file has many, and names can be long.
-type nameDigest [16]byte
+// digest stands for a canonical name, or an address: a file has many, and they can be long.
+type digest [16]byte
+
+func digestOf(text string) digest {
+	sum := sha256.Sum256([]byte(text))
+	return digest(sum[:])
+}
 
 // importer is an import under way.
 type importer struct {
@@ -91,56 +98,74 @@ type importer struct {
 	origin  audit.Origin
 	bad     func(BadRow)
 	result  ImportResult
-	seen    map[nameDigest]int // the line of each good row
+	seen    map[digest]int // the line of each good row
+	emails  map[digest]int // likewise, by the verified address
 	batch   []NewUser
-	reached int // the first line of which it is not known that its user is in
+	lines   []int // of the batch
+	reached int   // the first line of which it is not known that its user is in
 }
 
 // add takes one row, and writes the batch when it is full.
 func (i *importer) add(ctx context.Context, r row) error {
 	canonical := Canonical(r.username)
-	sum := sha256.Sum256([]byte(canonical))
-	name := nameDigest(sum[:])
+	u := User{ID: uuid.NewString(), Username: r.username, PasswordHash: r.hash}
 	if r.reason == "" {
-		r.reason = i.check(r, name)
+		var err error
+		if u.Profile, err = i.check(r, digestOf(canonical)); err != nil {
+			r.reason = err.Error()
+		}
 	}
 	if r.reason != "" {
-		i.result.Bad++
-		i.bad(BadRow{r.line, r.reason})
+		i.leaveOut(r.line, r.reason)
 		return nil
 	}
-	i.seen[name] = r.line
+	i.seen[digestOf(canonical)] = r.line
+	if email := u.VerifiedEmail(); email != "" {
+		i.emails[digestOf(email)] = r.line
+	}
 	if len(i.batch) == 0 {
 		i.reached = r.line
 	}
-	u := User{ID: uuid.NewString(), Username: r.username, PasswordHash: r.hash}
 	e := event(audit.UserCreated, i.origin, u.ID)
 	e.Detail = "imported"
-	i.batch = append(i.batch, NewUser{u, canonical, e})
+	i.batch, i.lines = append(i.batch, NewUser{u, canonical, e}), append(i.lines, r.line)
 	if len(i.batch) < importBatch {
 		return nil
 	}
 	return i.write(ctx, r.line+1)
 }
 
-// check returns what is wrong with the row, "" for nothing.
-func (i *importer) check(r row, name nameDigest) string {
+// leaveOut counts and tells of a bad row.
+func (i *importer) leaveOut(line int, reason string) {
+	i.result.Bad++
+	i.bad(BadRow{line, reason})
+}
+
+// check returns the profile that is in the row, or what is wrong with the row.
+func (i *importer) check(r row, name digest) (Profile, error) {
 	if err := checkUsername(r.username); err != nil {
-		return err.Error()
+		return Profile{}, err
 	}
 	if err := i.hasher.checkForeign(r.hash); err != nil {
-		return err.Error()
+		return Profile{}, err
+	}
+	p, err := Profile{}.With(r.profile)
+	if err != nil {
+		return Profile{}, err
 	}
 	if line, twice := i.seen[name]; twice {
-		return fmt.Sprintf("username: the same, without regard to case, is in line %d", line)
+		return Profile{}, fmt.Errorf("username: the same, without regard to case, is in line %d", line)
 	}
-	return ""
+	if line, twice := i.emails[digestOf(p.VerifiedEmail())]; twice {
+		return Profile{}, fmt.Errorf("email: the same, and verified, is in line %d", line)
+	}
+	return p, nil
 }
 
 // write writes the batch, behind which the file goes on at the line next.
 func (i *importer) write(ctx context.Context, next int) error {
 	if len(i.batch) > 0 {
-		imported, err := i.store.ImportUsers(ctx, i.batch)
+		imported, taken, err := i.store.ImportUsers(ctx, i.batch)
 		if err != nil {
 			if ctx.Err() != nil {
 				err = errors.New("interrupted")
@@ -150,9 +175,12 @@ func (i *importer) write(ctx context.Context, next int) error {
 			return &StoppedError{i.reached, err}
 		}
 		i.result.Imported += imported
-		i.result.Existing += len(i.batch) - imported
+		i.result.Existing += len(i.batch) - imported - len(taken)
+		for _, at := range taken {
+			i.leaveOut(i.lines[at], ErrEmailTaken.Error())
+		}
 	}
 	clear(i.batch) // the texts
-	i.batch, i.reached = i.batch[:0], next
+	i.batch, i.lines, i.reached = i.batch[:0], i.lines[:0], next
 	return nil
 }

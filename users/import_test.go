@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -32,7 +33,11 @@ func readRows(t testing.TB, r io.Reader) (rows []string, openErr error) {
 		if r.reason != "" {
 			rows = append(rows, fmt.Sprintf("%d ! %s", r.line, r.reason))
 		} else {
-			rows = append(rows, fmt.Sprintf("%d %s %s", r.line, r.username, r.hash))
+			text := fmt.Sprintf("%d %s %s", r.line, r.username, r.hash)
+			for _, name := range slices.Sorted(maps.Keys(r.profile)) {
+				text += fmt.Sprintf(" %s=%s", name, r.profile[name])
+			}
+			rows = append(rows, text)
 		}
 	}
 }
@@ -74,6 +79,20 @@ func TestImportFile(t *testing.T) {
 		},
 		"spaces are kept": {header + " ann , x\n", []string{"2  ann   x"}},
 
+		"a profile": {
+			"groups,username,email,password_hash,email_verified,claims\n" + `staff;the boss,ann,a@b.example,x,true,"{""level"":3}"` + "\n,bob,,y,,\n" +
+				`"[""a;b""]",carol,c,z,yes,{` + "\n",
+			[]string{
+				`2 ann x claims={"level":3} email="a@b.example" email_verified=true groups=["staff","the boss"]`, "3 bob y",
+				`4 carol z claims={ email="c" email_verified=yes groups=["a;b"]`, // it is checked later
+			},
+		},
+		"a profile in JSON": {
+			`{"claims":{"level":3},"username":"ann","groups":["staff"],"password_hash":"x","email_verified":true,"name":null}` + "\n" +
+				`{"username":"bob","password_hash":"y","name":"a","name":"b"}` + "\n" + `{"username":"bob","password_hash":"y","name":"\ud800"}`,
+			[]string{`1 ann x claims={"level":3} email_verified=true groups=["staff"] name=null`, "2 ! name: is there twice", "3 ! name: is not Unicode text"},
+		},
+
 		"JSON": {
 			`{"username":"ann","password_hash":"x"}` + "\n" + ` { "password_hash" : "y", "username" : "b\u00f6b" } ` + "\r\n",
 			[]string{"1 ann x", "2 böb y"},
@@ -90,8 +109,8 @@ func TestImportFile(t *testing.T) {
 			"{\"username\":\"a\ufffdn\",\"password_hash\":\"x\"}",
 		}, "\n"), []string{
 			"1 ! password_hash: is missing", "2 ! username: is missing", "3 ! username: is missing", "4 ! password_hash: must be a text", "5 ! username: must be a text",
-			"6 ! username: must be a text", `7 ! unknown member "admin"; there are username and password_hash`, `8 ! unknown member "Username"; there are username and password_hash`,
-			"9 ! username: is there twice", "10 ! username: is not Unicode text", "11 ! unknown member; there are username and password_hash",
+			"6 ! username: must be a text", `7 ! unknown member "admin"; ` + knownColumns(), `8 ! unknown member "Username"; ` + knownColumns(),
+			"9 ! username: is there twice", "10 ! username: is not Unicode text", "11 ! unknown member; " + knownColumns(),
 			"12 a\ufffdn x",
 		}},
 		"JSON that is no text": {"{\"username\":\"a\xff\",\"password_hash\":\"x\"}\n{\"username\":\"bob\",\"password_hash\":\"y\"}", []string{"1 ! is not UTF-8 text", "2 bob y"}},
@@ -124,7 +143,8 @@ func TestImportFileNotUnderstood(t *testing.T) {
 		"\ufeff":                               "the file is empty",
 		"ann,$2b$12$secret\n":                  "line 1: the first line of CSV names the columns",
 		"\n\nann,x\n":                          "line 3: the first line of CSV names the columns",
-		"username,password_hash,email\na,b,c":  `line 1: unknown column "email"`,
+		"username,password_hash,mail\na,b,c":   `line 1: unknown column "mail"; there are username, password_hash, name, given_name, `,
+		"username,password_hash,email,email\n": "line 1: the column email is there twice",
 		"username,$2b$12$secret\n":             "line 1: unknown column; ",
 		"username,Password_Hash\n":             `line 1: unknown column "Password_Hash"`,
 		"username, password_hash\n":            `line 1: unknown column " password_hash"`,
@@ -248,6 +268,8 @@ func FuzzImport(f *testing.F) {
 		header + "\"ann," + good + "\nbob," + good, header + "a\x00,b\n\xff,c\n", `{"username":"ann","password_hash":"` + good + "\"}\n{\"username\":1}\n{}\n[]\n{\"a\":{\"b\":[]}}",
 		`{"username":"a\ud800","password_hash":"\u0000"}`, header + strings.Repeat("a", maxRow+1) + "\n\"", header + strings.Repeat("\"", 9), "\xff\xfe", "[", "username\n",
 		header + "ann,$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c2FsdHNhbHRzYWx0c2FsdA\nbob,$scrypt$ln=63,r=8,p=1$c2FsdA$c2FsdA\n",
+		"username,password_hash,groups,claims,email,email_verified\nann," + good + ",a;b,{},a@b.example,true\nbob," + good + ",[,{,\"a\"\"\",TRUE\n",
+		`{"username":"ann","password_hash":"` + good + `","groups":["a"],"claims":{"n":1e400,"a":[{"b":"\ud800"}]},"email":null,"email_verified":"yes"}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -281,6 +303,13 @@ func FuzzImport(f *testing.F) {
 			}
 			if !utf8.ValidString(r.username) || len(r.username)+len(r.hash) > 3*maxRow {
 				t.Fatalf("%q, %q", r.username, r.hash)
+			}
+			if p, err := (Profile{}).With(r.profile); err == nil {
+				if again, err := ParseProfile([]byte(p.Stored())); err != nil || again.Stored() != p.Stored() {
+					t.Fatalf("%s: %v", p.Stored(), err)
+				}
+			} else if strings.Contains(err.Error(), "\n") || len(err.Error()) > 500 {
+				t.Fatalf("%q", err)
 			}
 			if ValidUsername(r.username) && h.checkForeign(r.hash) == nil {
 				if slices.ContainsFunc([]byte(r.hash), func(b byte) bool { return b <= ' ' || b > '~' }) {

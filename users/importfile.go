@@ -8,16 +8,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
-// The columns, or members, of an imported file.
+// The columns, or members, that an imported file must have. Those of the profile it may have.
 const (
 	usernameColumn = "username"
 	hashColumn     = "password_hash"
 )
+
+// importColumns are all that there are.
+var importColumns = append([]string{usernameColumn, hashColumn}, ProfileMembers...)
 
 // maxRow is how long a row of an imported file may be, in bytes: many times as long as a good one.
 const maxRow = 64 << 10
@@ -26,20 +30,19 @@ const maxRow = 64 << 10
 type row struct {
 	line           int // in which it begins
 	username, hash string
+	profile        map[string]json.RawMessage // as With takes it
 	reason         string
 }
 
 // importFile reads the rows of a file. After the last one next returns io.EOF, and a row that tells the line behind it.
 type importFile struct {
-	lines    *lines
-	username int // which column of CSV; -1 in JSON lines
-	hash     int
-	columns  int
+	lines   *lines
+	columns []string // of CSV; none in JSON lines
 }
 
 // openImport finds out what kind of file it is, and reads the header of CSV.
 func openImport(r io.Reader) (*importFile, error) {
-	f := &importFile{lines: &lines{r: bufio.NewReaderSize(r, maxRow)}, username: -1, hash: -1}
+	f := &importFile{lines: &lines{r: bufio.NewReaderSize(r, maxRow)}}
 	first, err := f.lines.next()
 	for err == nil && first.blank() {
 		first, err = f.lines.next()
@@ -81,21 +84,22 @@ func (f *importFile) readHeader(first line) error {
 		return errors.New(wantHeader)
 	}
 	for i, name := range fields {
-		column := map[string]*int{usernameColumn: &f.username, hashColumn: &f.hash}[name]
 		switch {
-		case column == nil:
-			return fmt.Errorf("unknown column%s; %s", quoted(name), wantHeader)
-		case *column >= 0:
+		case !slices.Contains(importColumns, name):
+			return fmt.Errorf("unknown column%s; %s", quoted(name), knownColumns())
+		case slices.Contains(fields[:i], name):
 			return fmt.Errorf("the column %s is there twice", name)
 		}
-		*column = i
 	}
-	if f.username < 0 || f.hash < 0 {
+	if !slices.Contains(fields, usernameColumn) || !slices.Contains(fields, hashColumn) {
 		return errors.New("a column is missing; " + wantHeader)
 	}
-	f.columns = len(fields)
+	f.columns = fields
 	return nil
 }
+
+// knownColumns lists for a message what there is.
+func knownColumns() string { return "there are " + strings.Join(importColumns, ", ") }
 
 // quoted returns the name for a message, unless it looks like something that stands in the wrong place: a hash is never shown.
 func quoted(name string) string {
@@ -116,20 +120,63 @@ func (f *importFile) next() (row, error) {
 			continue
 		case l.reason != "":
 			return row{line: l.number, reason: l.reason}, nil
-		case f.columns == 0:
+		case f.columns == nil:
 			return parseObject(l), nil
 		}
 		r, fields, err := f.record(l)
 		if err != nil || r.reason != "" {
 			return r, err
 		}
-		if len(fields) != f.columns {
-			r.reason = fmt.Sprintf("has %d columns, the header has %d", len(fields), f.columns)
+		if len(fields) != len(f.columns) {
+			r.reason = fmt.Sprintf("has %d columns, the header has %d", len(fields), len(f.columns))
 			return r, nil
 		}
-		r.username, r.hash = fields[f.username], fields[f.hash]
+		for i, name := range f.columns {
+			switch name {
+			case usernameColumn:
+				r.username = fields[i]
+			case hashColumn:
+				r.hash = fields[i]
+			default:
+				r.set(name, cell(name, fields[i]))
+			}
+		}
 		return r, nil
 	}
+}
+
+// set sets a member of the profile, unless the value is nil.
+func (r *row) set(name string, value json.RawMessage) {
+	if value == nil {
+		return
+	}
+	if r.profile == nil {
+		r.profile = map[string]json.RawMessage{}
+	}
+	r.profile[name] = value
+}
+
+// cell is the field of CSV as JSON, nil for an empty one. Groups may be written without JSON, separated by semicolons; what is no text
+// otherwise is JSON already.
+func cell(name, text string) json.RawMessage {
+	if text == "" {
+		return nil
+	}
+	var value any
+	field, _ := profileField(&Profile{}, name)
+	switch kind := field.Kind(); {
+	case kind == reflect.String:
+		value = text
+	case kind == reflect.Slice && !strings.HasPrefix(text, "["):
+		value = strings.Split(text, ";")
+	default:
+		return json.RawMessage(text)
+	}
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // texts always can be
+	}
+	return encoded
 }
 
 // record reads the record of CSV that begins in the line. Within quotes it may go on in the next one; as long as the number of
@@ -183,28 +230,29 @@ func parseObject(l line) row {
 	for d.More() {
 		token, err := d.Token()
 		name, _ := token.(string)
-		member := map[string]*string{usernameColumn: &r.username, hashColumn: &r.hash}[name]
-		switch {
-		case err != nil || member == nil:
-			r.reason = fmt.Sprintf("unknown member%s; there are username and password_hash", quoted(name))
+		var value json.RawMessage
+		if err != nil || !slices.Contains(importColumns, name) || d.Decode(&value) != nil {
+			r.reason = fmt.Sprintf("unknown member%s; %s", quoted(name), knownColumns())
 			return r
-		case found[name]:
+		}
+		if found[name] {
 			r.reason = name + ": is there twice"
 			return r
 		}
 		found[name] = true
-		token, err = d.Token()
-		text, isText := token.(string)
-		if err != nil || !isText {
+		if _, flaw := inspect(value); flaw != "" {
+			r.reason = name + ": " + flaw
+			return r
+		}
+		text := map[string]*string{usernameColumn: &r.username, hashColumn: &r.hash}[name]
+		if text == nil {
+			r.set(name, value)
+			continue
+		}
+		if value[0] != '"' || json.Unmarshal(value, text) != nil {
 			r.reason = name + ": must be a text"
 			return r
 		}
-		// Half of a surrogate pair is no letter; the decoder puts this one in its place.
-		if strings.ContainsRune(text, utf8.RuneError) && !strings.ContainsRune(l.text, utf8.RuneError) {
-			r.reason = name + ": is not Unicode text"
-			return r
-		}
-		*member = text
 	}
 	for _, name := range []string{usernameColumn, hashColumn} {
 		if !found[name] {

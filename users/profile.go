@@ -1,6 +1,7 @@
 package users
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -201,8 +202,13 @@ func validateClaims(claims map[string]json.RawMessage) error {
 		if Reserved(name) {
 			return &ProfileError{"claims", fmt.Sprintf("%q has a meaning of its own: choose another name", name)}
 		}
-		if size += len(name) + len(value); !utf8.Valid(value) || depth(value) > 8 {
-			return &ProfileError{"claims", fmt.Sprintf("%q is no text, or nested deeper than 8 levels", name)}
+		size += len(name) + len(value)
+		depth, flaw := inspect(value)
+		switch {
+		case flaw != "":
+			return &ProfileError{"claims", fmt.Sprintf("%q %s", name, flaw)}
+		case depth > 8:
+			return &ProfileError{"claims", fmt.Sprintf("%q is nested deeper than 8 levels", name)}
 		}
 	}
 	if len(claims) > maxClaims || size > maxClaimsBytes {
@@ -211,24 +217,47 @@ func validateClaims(claims map[string]json.RawMessage) error {
 	return nil
 }
 
-// depth is how deep a JSON value is nested.
-func depth(value json.RawMessage) (deepest int) {
+// inspect goes through a JSON value: how deep it is nested, and what is wrong with it though it is JSON; "" for nothing.
+func inspect(value json.RawMessage) (depth int, flaw string) {
+	if !utf8.Valid(value) {
+		return 0, notText
+	}
+	meant := bytes.Contains(value, []byte("\ufffd")) || bytes.Contains(bytes.ToLower(value), []byte(`\ufffd`))
 	level := 0
-	d := json.NewDecoder(strings.NewReader(string(value)))
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.UseNumber()
 	for {
 		token, err := d.Token()
-		if err != nil {
-			return deepest
+		if err != nil { // the end
+			return depth, ""
 		}
-		switch token {
-		case json.Delim('{'), json.Delim('['):
-			level++
-			deepest = max(deepest, level)
-		case json.Delim('}'), json.Delim(']'):
-			level--
+		switch token := token.(type) {
+		case json.Delim:
+			if token == '{' || token == '[' {
+				level++
+				depth = max(depth, level)
+			} else {
+				level--
+			}
+		case json.Number: // most programs read it as a float64, and fail
+			f, err := token.Float64()
+			mantissa, _, _ := strings.Cut(strings.ToLower(token.String()), "e")
+			if err != nil || f == 0 && strings.Trim(mantissa, "-0.") != "" {
+				return depth, "holds a number that is too large, or too small, for a 64-bit float"
+			}
+		case string:
+			if strings.ContainsRune(token, 0) {
+				return depth, "holds a NUL character" // PostgreSQL keeps none
+			}
+			// Half of a surrogate pair is no letter; the decoder puts this one in its place.
+			if strings.ContainsRune(token, utf8.RuneError) && !meant {
+				return depth, notText
+			}
 		}
 	}
 }
+
+const notText = "is not Unicode text"
 
 // StandardClaims are the claims that scopes show, but for a user's own.
 var StandardClaims = []string{

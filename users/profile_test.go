@@ -49,10 +49,17 @@ func TestProfile(t *testing.T) {
 		`{"email_verified":true}`, `{"phone_number":"12"}`, `{"phone_number_verified":true}`, `{"groups":[""]}`, `{"groups":["a","a"]}`, `{"groups":"a"}`,
 		`{"claims":{"sub":"x"}}`, `{"claims":{"email":"x"}}`, `{"claims":{"groups":["x"]}}`, `{"claims":{"a b":1}}`, `{"claims":{"":1}}`, `{"claims":[]}`,
 		`{"claims":{"a":` + strings.Repeat("[", 9) + strings.Repeat("]", 9) + `}}`, `{"claims":{"a":"` + strings.Repeat("x", 9000) + `"}}`,
+		`{"claims":{"a":1e400}}`, `{"claims":{"a":[{"b":-1e309}]}}`, `{"claims":{"a":1e-400}}`, `{"claims":{"a":[1e400,` + strings.Repeat("[", 9) + strings.Repeat("]", 9) + `]}}`,
+		`{"claims":{"a":"\u0000"}}`, `{"claims":{"a":{"\ud800":1}}}`,
 	} {
 		var problem *ProfileError
 		if _, err := change(t, Profile{}, bad); !errors.As(err, &problem) {
 			t.Errorf("%.60s: %v", bad, err)
+		}
+	}
+	for _, good := range []string{`0.000e-999`, `1.7976931348623157e308`, `123456789012345678901234567890`, `5e-324`, `"\ufffd"`, `"\ud83d\ude00"`} {
+		if _, err := change(t, Profile{}, `{"claims":{"a":`+good+`}}`); err != nil {
+			t.Errorf("%s: %v", good, err)
 		}
 	}
 	for _, name := range StandardClaims {

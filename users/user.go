@@ -54,9 +54,9 @@ type Store interface {
 	Users(ctx context.Context, f Filter) ([]User, error)
 	// CreateUser inserts u under its canonical name, or returns ErrExists.
 	CreateUser(ctx context.Context, u User, canonical string, e audit.Event) (User, error)
-	// ImportUsers inserts those of the users whose canonical names are free, with their events, in one transaction, and
-	// returns how many.
-	ImportUsers(ctx context.Context, list []NewUser) (imported int, err error)
+	// ImportUsers inserts those of the users whose canonical names and verified addresses are free, with their events, in one
+	// transaction. It returns how many, and which places in the list have a free name, but another user's address.
+	ImportUsers(ctx context.Context, list []NewUser) (imported int, taken []int, err error)
 	// Rehash replaces the hash of an unchanged password, if it is still the old one.
 	Rehash(ctx context.Context, id, oldHash, newHash string) error
 	// ChangeUser makes the changes, and writes the events, or returns ErrNotFound.

@@ -30,6 +30,14 @@ FILE, or standard input for -, is CSV with a header, or JSON lines:
 
   {"username": "ann", "password_hash": "$2b$12$…"}
 
+What is known of a user may come along: name, given_name, family_name, picture, locale, zoneinfo, email, email_verified,
+phone_number, phone_number_verified, groups and claims, as in the admin API. In CSV each is a column. email_verified and
+phone_number_verified are true or false, groups are separated by semicolons or a JSON array, claims are a JSON object,
+and an empty field is left out:
+
+  username,password_hash,email,email_verified,groups
+  ann,$2b$12$…,ann@example.com,true,staff;admins
+
 A user who exists is left alone, so the same file may be imported again. A bad row is named by its line and left out;
 the others go in, and the exit code is 1.`,
 	}

@@ -366,7 +366,7 @@ func TestPasskeysInABrowser(t *testing.T) {
 	b.fill("name", "My phone")
 	set(false, true)
 	b.do(chromedp.Click(chromedp.CSS(`button[data-passkey]`)))
-	b.says("That did not work with the passkey.")
+	b.says("The passkey could not be added.")
 	b.picture("people-passkey-refused")
 	set(true, true)
 	b.leave(chromedp.Click(chromedp.CSS(`button[data-passkey]`)))

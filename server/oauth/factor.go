@@ -200,6 +200,9 @@ func (s *Server) secondFactor(c *gin.Context) {
 		s.unavailable(c, p.Request.Locales)
 		return
 	}
+	if problem == pages.WrongFactor && form.Get("answer") != "" {
+		problem = pages.WrongPasskey
+	}
 	f, err := s.logins.Factors(ctx, u.ID)
 	if err != nil {
 		s.fail(c, p.Request, err)
@@ -276,6 +279,9 @@ func (s *Server) enrol(c *gin.Context) {
 		if status == http.StatusServiceUnavailable {
 			s.unavailable(c, p.Request.Locales)
 			return
+		}
+		if problem == pages.WrongFactor && form.Get("answer") != "" {
+			problem = pages.NewPasskey
 		}
 		v := pages.Enrol{Problem: problem}
 		if e, ok := s.logins.ResumeTOTP(u, s.browser(c), form.Get("enrolment")); ok && !errors.Is(err, logins.ErrEnrolment) {

@@ -303,7 +303,7 @@ func (s *Server) addPasskey(v *ownVisit) {
 	request.From(v.Request.Context()).Err = err
 	status, problem, _ := s.problemOf(v.Context, err)
 	if problem == pages.WrongFactor {
-		problem = pages.WrongPasskey
+		problem = pages.NewPasskey
 	}
 	s.showPasskey(v, status, pages.Enrol{Problem: problem})
 }

@@ -17,6 +17,7 @@ import (
 const (
 	WrongFactor   Problem = "problem.factor"
 	WrongPasskey  Problem = "problem.passkey"
+	NewPasskey    Problem = "problem.new_passkey"
 	WrongPassword Problem = "problem.current"
 	FactorExists  Problem = "problem.exists"
 	BadFactorName Problem = "problem.factor_name"

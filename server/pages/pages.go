@@ -2,6 +2,7 @@ package pages
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -240,11 +242,23 @@ func (p *Pages) wanted(locales []string, header string) []language.Tag {
 			tags = append(tags, tag)
 		}
 	}
-	if len(header) < 1024 {
-		if accepted, _, err := language.ParseAcceptLanguage(header); err == nil {
-			tags = append(tags, accepted...)
+	return append(tags, accepted(header)...)
+}
+
+// accepted returns the languages of the header, best first. Each entry is read by itself: one that is no language costs no other.
+func accepted(header string) (tags []language.Tag) {
+	if len(header) >= 1024 {
+		return nil
+	}
+	weights := map[language.Tag]float32{}
+	for entry := range strings.SplitSeq(header, ",") {
+		tag, q, err := language.ParseAcceptLanguage(entry)
+		if err == nil && len(tag) == 1 && weights[tag[0]] == 0 {
+			tags = append(tags, tag[0])
+			weights[tag[0]] = q[0]
 		}
 	}
+	slices.SortStableFunc(tags, func(a, b language.Tag) int { return cmp.Compare(weights[b], weights[a]) })
 	return tags
 }
 

@@ -147,7 +147,7 @@ func views(p *pages.Pages, text string) map[string]func(c *gin.Context) {
 			p.OwnApp(c, http.StatusOK, pages.Enrol{Request: text, Enrolment: text, Secret: text, URI: "otpauth://totp/x"})
 		},
 		"own passkey": func(c *gin.Context) {
-			p.OwnPasskey(c, http.StatusOK, pages.Enrol{Request: text, Passkey: passkey, Problem: pages.WrongPasskey})
+			p.OwnPasskey(c, http.StatusOK, pages.Enrol{Request: text, Passkey: passkey, Problem: pages.NewPasskey})
 		},
 		"logged out": func(c *gin.Context) { p.LoggedOut(c, nil) },
 		"stayed":     func(c *gin.Context) { p.Stayed(c, nil, pages.Stayed{Username: text}) },

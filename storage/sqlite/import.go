@@ -8,12 +8,10 @@ import (
 )
 
 // ImportUsers implements users.Store.
-func (s *Store) ImportUsers(ctx context.Context, list []users.NewUser) (imported int, err error) {
+func (s *Store) ImportUsers(ctx context.Context, list []users.NewUser) (imported int, taken []int, err error) {
 	began := time.Now()
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
-		user, err := t.PrepareContext(ctx, `
-			INSERT INTO users (id, username, canonical, password_hash, admin, created_at)
-			VALUES (@id, @username, @canonical, @hash, @admin, @now) ON CONFLICT DO NOTHING`)
+		user, err := t.PrepareContext(ctx, insertUser)
 		if err != nil {
 			return err
 		}
@@ -23,10 +21,14 @@ func (s *Store) ImportUsers(ctx context.Context, list []users.NewUser) (imported
 			return err
 		}
 		defer event.Close()
-		for _, u := range list {
-			made, err := user.ExecContext(ctx, args{
-				"id": id(u.ID), "username": u.Username, "canonical": u.Canonical, "hash": u.PasswordHash, "admin": u.Admin, "now": t.now,
-			}.list()...)
+		for at, u := range list {
+			a := createArgs(u.User, u.Canonical)
+			a["now"] = t.now
+			made, err := user.ExecContext(ctx, a.list()...)
+			if unique(err) {
+				taken = append(taken, at)
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -46,10 +48,10 @@ func (s *Store) ImportUsers(ctx context.Context, list []users.NewUser) (imported
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	// A server in another process asks for the write lock only now and then: without a rest, batch after batch would
 	// keep it away. What is committed stays so, even if the caller has gone away meanwhile.
 	_ = rest(ctx, began)
-	return imported, nil
+	return imported, taken, nil
 }

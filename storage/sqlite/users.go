@@ -50,16 +50,22 @@ func (s *Store) CreateUser(ctx context.Context, u users.User, canonical string, 
 	return created, err
 }
 
+// insertUser does nothing where the name is another user's; where the verified address is, its error is unique.
+const insertUser = `
+	INSERT INTO users (id, username, canonical, password_hash, admin, created_at, profile, verified_email)
+	VALUES (@id, @username, @canonical, @hash, @admin, @now,
+		CASE WHEN @profile = '{}' THEN '{}' ELSE json_set(@profile, '$.updated_at', ` + stampOfNow + `) END, nullif(@verified_email, ''))
+	ON CONFLICT (canonical) DO NOTHING`
+
+func createArgs(u users.User, canonical string) args {
+	return args{
+		"id": id(u.ID), "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin,
+		"profile": u.Stored(), "verified_email": u.VerifiedEmail(),
+	}
+}
+
 func createUser(ctx context.Context, t tx, u users.User, canonical string, e audit.Event) (users.User, error) {
-	created, made, err := oneIn(ctx, t, readUser, `
-		INSERT INTO users (id, username, canonical, password_hash, admin, created_at, profile, verified_email)
-		VALUES (@id, @username, @canonical, @hash, @admin, @now,
-			CASE WHEN @profile = '{}' THEN '{}' ELSE json_set(@profile, '$.updated_at', `+stampOfNow+`) END, nullif(@verified_email, ''))
-		ON CONFLICT (canonical) DO NOTHING RETURNING `+userColumns,
-		args{
-			"id": id(u.ID), "username": u.Username, "canonical": canonical, "hash": u.PasswordHash, "admin": u.Admin,
-			"profile": u.Stored(), "verified_email": u.VerifiedEmail(),
-		})
+	created, made, err := oneIn(ctx, t, readUser, insertUser+` RETURNING `+userColumns, createArgs(u, canonical))
 	switch {
 	case unique(err):
 		err = users.ErrEmailTaken

@@ -2,6 +2,7 @@ package storagetest_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,13 +32,24 @@ func newImport(name string) users.NewUser {
 	return users.NewUser{User: u, Canonical: users.Canonical(name), Event: e}
 }
 
+// imports returns how many of the users went in, and checks which did not for their address.
+func (w *world) imports(t *testing.T, taken []int, list ...users.NewUser) int {
+	t.Helper()
+	n, got, err := w.ImportUsers(t.Context(), list)
+	check(t, err)
+	if !slices.Equal(got, taken) {
+		t.Errorf("the addresses of %v are taken, want %v", got, taken)
+	}
+	return n
+}
+
 func TestImportUsers(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		bob := w.addUser(t, "Bob")
 		ann, other, dora := newImport("Ann"), newImport("BOB"), newImport("dora")
 		dora.Admin = true
 		w.writes(t, func() {
-			if n := ok[int](t)(w.ImportUsers(t.Context(), []users.NewUser{dora, other, ann})); n != 2 {
+			if n := w.imports(t, nil, dora, other, ann); n != 2 {
 				t.Errorf("%d were imported, want 2", n)
 			}
 		}, byID(dora.Event, ann.Event)...)
@@ -49,13 +61,77 @@ func TestImportUsers(t *testing.T) {
 			equal(t, n.Username, got, n.User)
 		}
 		w.writes(t, func() { // again, as another run would
-			if n := ok[int](t)(w.ImportUsers(t.Context(), []users.NewUser{newImport("ANN"), newImport("bob"), newImport("Dora")})); n != 0 {
+			if n := w.imports(t, nil, newImport("ANN"), newImport("bob"), newImport("Dora")); n != 0 {
 				t.Errorf("%d were imported again", n)
 			}
-			if n := ok[int](t)(w.ImportUsers(t.Context(), nil)); n != 0 {
+			if n := w.imports(t, nil); n != 0 {
 				t.Errorf("%d of none were imported", n)
 			}
 		})
+	})
+}
+
+// Profiles go in as they are, and of a verified address there is one, whoever comes first. Who exists is left alone all the same.
+func TestImportProfiles(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		with := func(name, email string, verified bool) users.NewUser {
+			u := newImport(name)
+			u.Profile = users.Profile{Email: email, EmailVerified: verified, Groups: []string{"staff"}, Claims: map[string]json.RawMessage{"level": json.RawMessage(`3`)}}
+			return u
+		}
+		ann := with("ann", "Ann@Example.com", true)
+		if n := w.imports(t, []int{1}, ann, with("bob", "ann@example.COM", true), with("carol", "ann@example.com", false), newImport("dora")); n != 3 {
+			t.Errorf("%d were imported", n)
+		}
+		got := ok[users.User](t)(w.UserByEmail(t.Context(), "ann@example.com"))
+		recent(t, "the time of the profile", got.UpdatedAt)
+		ann.CreatedAt, ann.UpdatedAt = got.CreatedAt, got.UpdatedAt
+		equal(t, "ann", got, ann.User)
+		if dora := ok[users.User](t)(w.User(t.Context(), "dora")); !dora.Profile.Empty() {
+			t.Errorf("without a profile: %+v", dora.Profile)
+		}
+		if n := w.imports(t, []int{2}, with("ANN", "ann@example.com", true), with("carol", "ann@example.com", true), with("erin", "ann@example.com", true)); n != 0 {
+			t.Errorf("%d were imported again", n)
+		}
+		if n := w.eventCount(t); n != 3 {
+			t.Errorf("%d events", n)
+		}
+	})
+}
+
+func TestImportOfProfiles(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		ann := w.addUser(t, "ann")
+		p := users.Profile{Email: "ann@example.com", EmailVerified: true}
+		_, err := w.ChangeUser(t.Context(), ann.ID, users.Changes{Profile: &p, OldProfile: &ann.Profile}, nil)
+		check(t, err)
+		row := func(name, rest string) string {
+			return fmt.Sprintf("{\"username\":%q,\"password_hash\":%q,%s}\n", name, somebodys, rest)
+		}
+		file := row("bob", `"email":"ann@example.com","email_verified":true`) + row("carol", `"email":"c@example.com","email_verified":true,"name":"Carol"`) +
+			row("dora", `"email":"C@example.com","email_verified":true`) + row("erin", `"email":"C@example.com"`) + row("frank", `"claims":{"sub":1}`) +
+			row("gina", `"claims":{"n":1e400}`) + row("hank", `"email_verified":true`) + row("ann", `"name":"Another"`)
+		for _, want := range []users.ImportResult{{Imported: 2, Existing: 1, Bad: 5}, {Existing: 3, Bad: 5}} {
+			got, bad, err := importFile(t.Context(), t, w, strings.NewReader(file))
+			check(t, err)
+			equal(t, "result", got, want)
+			equal(t, "bad rows", bad, []string{
+				"3 email: the same, and verified, is in line 2", `5 claims: "sub" has a meaning of its own: choose another name`,
+				"6 claims: holds a number that is too large, or too small, for a 64-bit float", "7 email_verified: there is no email to be verified",
+				"1 " + users.ErrEmailTaken.Error(),
+			})
+		}
+		csv := "username,password_hash,groups,name,email,email_verified,claims\nian," + somebodys + ",a;b,Ian,,," + `"{""level"":3}"` + "\njohn," + somebodys + ",,,j,true,\n"
+		got, bad, err := importFile(t.Context(), t, w, strings.NewReader(csv))
+		check(t, err)
+		equal(t, "result", got, users.ImportResult{Imported: 1, Bad: 1})
+		equal(t, "bad rows", bad, []string{"3 email: must be an e-mail address such as ann@example.com"})
+		ian := ok[users.User](t)(w.User(t.Context(), "ian")).Profile
+		ian.UpdatedAt = time.Time{}
+		equal(t, "ian", ian, users.Profile{Name: "Ian", Groups: []string{"a", "b"}, Claims: map[string]json.RawMessage{"level": json.RawMessage("3")}})
+		if now := ok[users.User](t)(w.User(t.Context(), "ann")); now.Name != "" {
+			t.Errorf("who existed is now %+v", now)
+		}
 	})
 }
 
@@ -80,7 +156,7 @@ func TestImportUsersAtOnce(t *testing.T) {
 				}
 				list[at] = newImport(fmt.Sprint("user ", n))
 			}
-			n, err := stores[i%2].ImportUsers(t.Context(), list)
+			n, _, err := stores[i%2].ImportUsers(t.Context(), list)
 			imported.Add(int64(n))
 			return true, err
 		})
