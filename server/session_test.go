@@ -309,6 +309,12 @@ func TestSessionCORS(t *testing.T) {
 		}
 		for _, path := range []string{"/token", "/introspect", "/admin/keys", "/console/"} {
 			if a := preflight(path, home, "POST"); a.header.Get("Access-Control-Allow-Origin") != "" {
+		for asked, want := range map[string]string{"Content-Type": home, "X-Request-Id, Authorization": home, "x-other": "", "": home} {
+			a := r.browser(home).call(t, "OPTIONS", "/session", "", header("Access-Control-Request-Method", "POST"), header("Access-Control-Request-Headers", asked))
+			if a.header.Get("Access-Control-Allow-Origin") != want {
+				t.Errorf("asked for the header %q: %v", asked, a.header)
+			}
+		}
 				t.Errorf("%s: %v", path, a.header)
 			}
 		}
