@@ -225,6 +225,24 @@ func TestUnknownMembers(t *testing.T) {
 	}
 }
 
+// What the object says of the id and of the authentication has to be something. Those who register themselves may send both empty.
+func TestEmptyMembers(t *testing.T) {
+	t.Parallel()
+	for _, member := range []string{"client_id", "token_endpoint_auth_method"} {
+		text := []byte(`{"` + member + `": ""}`)
+		var wrong *clients.FieldError
+		if _, err := clients.ParseMetadata(text); !errors.As(err, &wrong) || wrong.Field != member {
+			t.Errorf("an empty %s: %v", member, err)
+		}
+		if c, err := clients.ParseRegistration(text); err != nil || c.ID != "" || c.AuthMethod != "" {
+			t.Errorf("an empty %s in a registration: %+v, %v", member, c, err)
+		}
+	}
+	if c, err := clients.ParseMetadata([]byte(`{"client_id": null, "token_endpoint_auth_method": null}`)); err != nil || c.ID != "" || c.AuthMethod != "" {
+		t.Errorf("null: %+v, %v", c, err)
+	}
+}
+
 func TestScope(t *testing.T) {
 	t.Parallel()
 	all := clients.Scope{"read", "signet:admin", "write", "signet:account", "signet"}

@@ -414,6 +414,8 @@ func TestAdminClientMetadata(t *testing.T) {
 			`{"client_id": "with space"}`:              "client_id",
 			`{"client_id": "` + long + `"}`:            "client_id",
 			`{"client_id": "ä"}`:                       "client_id",
+			`{"client_id": ""}`:                        "client_id",
+			`{"token_endpoint_auth_method": ""}`:       "token_endpoint_auth_method",
 			`{"client_secret": "sgs_mine"}`:            "client_secret",
 			`{"grant_types": ["implicit"]}`:            "grant_types",
 			`{"grant_types": ["authorization_code"]}`:  "redirect_uris",
