@@ -474,6 +474,19 @@ func TestCreateFillsIn(t *testing.T) {
 		if _, err := s.Create(t.Context(), clients.Client{ID: one.ID, Name: "App"}, audit.Origin{}); !errors.Is(err, clients.ErrExists) {
 			t.Errorf("again: %v", err)
 		}
+		twice := []string{"https://a.example", "https://b.example", "https://a.example"}
+		c := create(t, s, clients.Client{
+			Name: "App", Grants: []clients.Grant{clients.Password, clients.Password}, Audience: twice, RedirectURIs: twice, BrowserOrigins: twice,
+			Contacts: twice, PostLogoutRedirectURIs: twice,
+		})
+		if diff := cmp.Diff([]clients.Grant{clients.Password}, c.Grants); diff != "" {
+			t.Errorf("a grant twice (-want +got):\n%s", diff)
+		}
+		for _, list := range [][]string{c.Audience, c.RedirectURIs, c.BrowserOrigins, c.Contacts, c.PostLogoutRedirectURIs} {
+			if diff := cmp.Diff(twice[:2], list); diff != "" {
+				t.Errorf("an entry twice (-want +got):\n%s", diff)
+			}
+		}
 		if got := one.Resources("https://issuer"); len(got) != 1 || got[0] != "https://issuer" {
 			t.Errorf("its resources are %q", got)
 		}
