@@ -94,9 +94,9 @@ func presented(r *http.Request) (token string, byProof bool, err error) {
 			Challenge: `Bearer realm="signet"`, OrByProof: true,
 		}
 	case 1:
-		scheme, token, found := strings.Cut(values[0], " ")
+		scheme, token := oauth.Authorization(values[0])
 		byProof = strings.EqualFold(scheme, tokens.DPoP)
-		if !found || !byProof && !strings.EqualFold(scheme, tokens.Bearer) || token == "" {
+		if !byProof && !strings.EqualFold(scheme, tokens.Bearer) || token == "" {
 			return "", false, denied(tokens.ErrInvalidToken, "")
 		}
 		return token, byProof, nil
