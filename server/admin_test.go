@@ -679,7 +679,13 @@ func TestAdminKeys(t *testing.T) {
 			return ""
 		}
 		current, next := keyOf("current"), keyOf("next")
-		a := root.call(t, "POST", "/admin/keys/rotate", "").is(t, 200)
+		for _, body := range []string{`{"x": 1}`, `{bad`, `[]`} {
+			root.call(t, "POST", "/admin/keys/rotate", body).want(t, 400, "invalid_request")
+			root.call(t, "POST", "/admin/users/"+root.user.ID+"/reset-link", body).want(t, 400, "invalid_request")
+		}
+		root.call(t, "POST", "/admin/keys/rotate", strings.Repeat(" ", 70000)).want(t, 413, "invalid_request")
+		equal(t, "after bodies that are none", keyOf("next"), next)
+		a := root.call(t, "POST", "/admin/keys/rotate", "{}").is(t, 200)
 		if a.text("kid") != next || a.text("state") != "current" || keyOf("current") != next || keyOf("retired") != current {
 			t.Errorf("rotated to %s; was %s, next was %s", a.body, current, next)
 		}

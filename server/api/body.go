@@ -33,6 +33,15 @@ func (c *call) decode(v any) error {
 	return decode(text, v)
 }
 
+// decodeAny is decode for a body that may be left out.
+func (c *call) decodeAny(v any) error {
+	text, err := c.body()
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	return decode(text, v)
+}
+
 func decode(text []byte, v any) error {
 	err := clients.Decode(text, v)
 	if field := (*clients.FieldError)(nil); errors.As(err, &field) {

@@ -16,11 +16,7 @@ func (s *Server) createRegistrationToken(c *call) (reply, error) {
 		Uses *int   `json:"uses"`
 		TTL  string `json:"ttl"`
 	}{}
-	text, err := c.body()
-	if err == nil && len(text) > 0 {
-		err = decode(text, &given)
-	}
-	if err != nil {
+	if err := c.decodeAny(&given); err != nil {
 		return reply{}, err
 	}
 	uses, ttl := clients.InitialTokenUses, clients.InitialTokenTTL
@@ -28,6 +24,7 @@ func (s *Server) createRegistrationToken(c *call) (reply, error) {
 		uses = *given.Uses
 	}
 	if given.TTL != "" {
+		var err error
 		if ttl, err = clients.ParseTTL(given.TTL); err != nil {
 			return reply{}, bad("ttl", err.Error())
 		}

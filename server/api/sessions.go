@@ -75,6 +75,9 @@ func (s *Server) listKeys(c *call) (reply, error) {
 
 // rotateKey answers POST /admin/keys/rotate.
 func (s *Server) rotateKey(c *call) (reply, error) {
+	if err := c.decodeAny(&struct{}{}); err != nil {
+		return reply{}, err
+	}
 	current, err := s.keys.Rotate(c.Request.Context(), c.origin)
 	return ok(current), err
 }
