@@ -902,6 +902,27 @@ func TestAccount(t *testing.T) {
 	})
 }
 
+// A parameter of the query that is not known, or is there twice, is refused by every call, which does nothing then.
+func TestUnknownQueryParameters(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		root := r.admin(t)
+		ui, err := r.clients.Get(t.Context(), "admin-ui")
+		check(t, err)
+		both := r.as(t, &ui, root.user, clients.ScopeAdmin, clients.ScopeAccount)
+		for _, c := range slices.Concat(adminCalls, accountCalls) {
+			for _, query := range []string{"?foo=1", "?limit=1&limit=2", "?%zz"} {
+				both.call(t, c.method, c.path+query, "").want(t, 400, "invalid_request")
+			}
+		}
+		both.call(t, "GET", "/admin/clients/admin-ui?limit=1", "").want(t, 400, "invalid_request")
+		both.call(t, "GET", "/admin/users?client=x", "").want(t, 400, "invalid_request")
+		both.call(t, "GET", "/admin/clients/admin-ui?", "").is(t, 200)
+		if n := len(r.events(t, audit.SessionRevoked)) + len(r.events(t, audit.KeyRotated)); n != 0 {
+			t.Errorf("%d changes were made", n)
+		}
+	})
+}
+
 // Guessing the current password is throttled like guessing it at /token.
 func TestAccountPasswordIsThrottled(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -18,6 +19,7 @@ import (
 type call struct {
 	*gin.Context
 
+	query  url.Values
 	access tokens.Access
 	origin audit.Origin
 }

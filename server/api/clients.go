@@ -30,7 +30,7 @@ func (s *Server) createClient(c *call) (reply, error) {
 
 // listClients answers GET /admin/clients.
 func (s *Server) listClients(c *call) (reply, error) {
-	_, limit, after, err := c.page(clients.ValidID)
+	limit, after, err := c.page(clients.ValidID)
 	if err != nil {
 		return reply{}, err
 	}

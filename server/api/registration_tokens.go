@@ -38,7 +38,7 @@ func (s *Server) createRegistrationToken(c *call) (reply, error) {
 
 // listRegistrationTokens answers GET /admin/registration-tokens: those that are good.
 func (s *Server) listRegistrationTokens(c *call) (reply, error) {
-	_, limit, after, err := c.page(clients.ValidID)
+	limit, after, err := c.page(clients.ValidID)
 	if err != nil {
 		return reply{}, err
 	}

@@ -77,7 +77,7 @@ func (s *Server) createUser(c *call) (reply, error) {
 
 // listUsers answers GET /admin/users.
 func (s *Server) listUsers(c *call) (reply, error) {
-	_, limit, after, err := c.page(users.ValidUsername)
+	limit, after, err := c.page(users.ValidUsername)
 	if err != nil {
 		return reply{}, err
 	}
