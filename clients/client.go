@@ -167,6 +167,13 @@ const (
 	maxURILength  = 2048
 )
 
+// errID says what an id has to be.
+var errID = invalid("client_id", "must be 1 to %d visible ASCII characters", maxIDLength)
+
+func errAuthMethod(m AuthMethod) error {
+	return invalid("token_endpoint_auth_method", "%q is unknown; allowed: %s", m, join(AuthMethods))
+}
+
 // ValidID tells whether s is 1 to 255 visible ASCII characters.
 func ValidID(s string) bool {
 	return s != "" && len(s) <= maxIDLength && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
@@ -175,13 +182,13 @@ func ValidID(s string) bool {
 // Validate checks the metadata of a client as a whole. Its errors are FieldErrors.
 func (c *Client) Validate() error {
 	if !ValidID(c.ID) {
-		return invalid("client_id", "must be 1 to %d visible ASCII characters", maxIDLength)
+		return errID
 	}
 	if !isLine(c.Name, maxNameLength) {
 		return invalid("client_name", "must be 1 to %d characters, not all blank, and none of them control characters", maxNameLength)
 	}
 	if !slices.Contains(AuthMethods, c.AuthMethod) {
-		return invalid("token_endpoint_auth_method", "%q is unknown; allowed: %s", c.AuthMethod, join(AuthMethods))
+		return errAuthMethod(c.AuthMethod)
 	}
 	for _, g := range c.Grants {
 		if !slices.Contains(Grants, g) {

@@ -338,9 +338,13 @@ func (c *Client) setDetailDefaults() {
 	}
 }
 
-// complete fills in what is left out and checks the client. Its errors are FieldErrors.
+// complete fills in what is left out, drops what is repeated, and checks the client. Its errors are FieldErrors.
 func (s *Service) complete(c *Client) error {
 	c.setDefaults()
+	c.Grants = once(c.Grants)
+	for _, list := range []*[]string{&c.Audience, &c.RedirectURIs, &c.BrowserOrigins, &c.Contacts, &c.PostLogoutRedirectURIs} {
+		*list = once(*list)
+	}
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -350,6 +354,16 @@ func (s *Service) complete(c *Client) error {
 		}
 	}
 	return nil
+}
+
+// once is the list with each of its values where it comes first.
+func once[T comparable](list []T) []T {
+	seen := map[T]bool{} // a stranger's list may be long
+	return slices.DeleteFunc(slices.Clone(list), func(v T) bool {
+		known := seen[v]
+		seen[v] = true
+		return known
+	})
 }
 
 // Create registers c. An empty id, name, authentication method or absent list of grants gets the default. The answer holds the secret

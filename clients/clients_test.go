@@ -225,6 +225,24 @@ func TestUnknownMembers(t *testing.T) {
 	}
 }
 
+// What the object says of the id and of the authentication has to be something. Those who register themselves may send both empty.
+func TestEmptyMembers(t *testing.T) {
+	t.Parallel()
+	for _, member := range []string{"client_id", "token_endpoint_auth_method"} {
+		text := []byte(`{"` + member + `": ""}`)
+		var wrong *clients.FieldError
+		if _, err := clients.ParseMetadata(text); !errors.As(err, &wrong) || wrong.Field != member {
+			t.Errorf("an empty %s: %v", member, err)
+		}
+		if c, err := clients.ParseRegistration(text); err != nil || c.ID != "" || c.AuthMethod != "" {
+			t.Errorf("an empty %s in a registration: %+v, %v", member, c, err)
+		}
+	}
+	if c, err := clients.ParseMetadata([]byte(`{"client_id": null, "token_endpoint_auth_method": null}`)); err != nil || c.ID != "" || c.AuthMethod != "" {
+		t.Errorf("null: %+v, %v", c, err)
+	}
+}
+
 func TestScope(t *testing.T) {
 	t.Parallel()
 	all := clients.Scope{"read", "signet:admin", "write", "signet:account", "signet"}
@@ -455,6 +473,19 @@ func TestCreateFillsIn(t *testing.T) {
 		}
 		if _, err := s.Create(t.Context(), clients.Client{ID: one.ID, Name: "App"}, audit.Origin{}); !errors.Is(err, clients.ErrExists) {
 			t.Errorf("again: %v", err)
+		}
+		twice := []string{"https://a.example", "https://b.example", "https://a.example"}
+		c := create(t, s, clients.Client{
+			Name: "App", Grants: []clients.Grant{clients.Password, clients.Password}, Audience: twice, RedirectURIs: twice, BrowserOrigins: twice,
+			Contacts: twice, PostLogoutRedirectURIs: twice,
+		})
+		if diff := cmp.Diff([]clients.Grant{clients.Password}, c.Grants); diff != "" {
+			t.Errorf("a grant twice (-want +got):\n%s", diff)
+		}
+		for _, list := range [][]string{c.Audience, c.RedirectURIs, c.BrowserOrigins, c.Contacts, c.PostLogoutRedirectURIs} {
+			if diff := cmp.Diff(twice[:2], list); diff != "" {
+				t.Errorf("an entry twice (-want +got):\n%s", diff)
+			}
 		}
 		if got := one.Resources("https://issuer"); len(got) != 1 || got[0] != "https://issuer" {
 			t.Errorf("its resources are %q", got)

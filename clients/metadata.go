@@ -15,17 +15,17 @@ import (
 
 // wire is the client object of the public contract, with RFC 7591's names where it has one.
 type wire struct {
-	ID              string     `json:"client_id"`
-	Secret          string     `json:"client_secret,omitempty"`
-	IssuedAt        int64      `json:"client_id_issued_at"`
-	SecretExpiresAt int64      `json:"client_secret_expires_at"`
-	Name            string     `json:"client_name"`
-	Grants          []Grant    `json:"grant_types"`
-	ResponseTypes   []string   `json:"response_types"`
-	AuthMethod      AuthMethod `json:"token_endpoint_auth_method"`
-	Scope           *string    `json:"scope"`
-	Audience        []string   `json:"audience"`
-	RedirectURIs    []string   `json:"redirect_uris"`
+	ID              *string     `json:"client_id"`
+	Secret          string      `json:"client_secret,omitempty"`
+	IssuedAt        int64       `json:"client_id_issued_at"`
+	SecretExpiresAt int64       `json:"client_secret_expires_at"`
+	Name            string      `json:"client_name"`
+	Grants          []Grant     `json:"grant_types"`
+	ResponseTypes   []string    `json:"response_types"`
+	AuthMethod      *AuthMethod `json:"token_endpoint_auth_method"`
+	Scope           *string     `json:"scope"`
+	Audience        []string    `json:"audience"`
+	RedirectURIs    []string    `json:"redirect_uris"`
 	details
 	BrowserOrigins []string `json:"browser_origins"`
 	ResourceServer bool     `json:"resource_server"`
@@ -137,7 +137,7 @@ func (d Details) UnmarshalJSON(text []byte) error {
 func (c Client) MarshalJSON() ([]byte, error) {
 	scope := c.Scope.String()
 	return json.Marshal(wire{
-		ID: c.ID, Secret: c.Secret, IssuedAt: c.CreatedAt.Unix(), Name: c.Name, Grants: orEmpty(c.Grants), ResponseTypes: codeAlone, AuthMethod: c.AuthMethod,
+		ID: &c.ID, Secret: c.Secret, IssuedAt: c.CreatedAt.Unix(), Name: c.Name, Grants: orEmpty(c.Grants), ResponseTypes: codeAlone, AuthMethod: &c.AuthMethod,
 		Scope: &scope, Audience: orEmpty(c.Audience), RedirectURIs: orEmpty(c.RedirectURIs), details: c.details(),
 		BrowserOrigins: orEmpty(c.BrowserOrigins), ResourceServer: c.ResourceServer, Disabled: c.Disabled,
 	})
@@ -159,8 +159,19 @@ func ParseMetadata(text []byte) (Client, error) {
 		return Client{}, err
 	}
 	c := Client{
-		ID: w.ID, Secret: w.Secret, Name: w.Name, Grants: w.Grants, AuthMethod: w.AuthMethod, Audience: w.Audience,
-		RedirectURIs: w.RedirectURIs, BrowserOrigins: w.BrowserOrigins, ResourceServer: w.ResourceServer, Disabled: w.Disabled,
+		Secret: w.Secret, Name: w.Name, Grants: w.Grants, Audience: w.Audience, RedirectURIs: w.RedirectURIs,
+		BrowserOrigins: w.BrowserOrigins, ResourceServer: w.ResourceServer, Disabled: w.Disabled,
+	}
+	// These two are empty in a Client where they are left out.
+	if w.ID != nil {
+		if c.ID = *w.ID; c.ID == "" {
+			return Client{}, errID
+		}
+	}
+	if w.AuthMethod != nil {
+		if c.AuthMethod = *w.AuthMethod; c.AuthMethod == "" {
+			return Client{}, errAuthMethod(c.AuthMethod)
+		}
 	}
 	// A client without the code grant may say that it has none.
 	if w.ResponseTypes != nil && !slices.Equal(w.ResponseTypes, codeAlone) && (len(w.ResponseTypes) > 0 || c.May(AuthorizationCode)) {

@@ -158,8 +158,9 @@ func ParseRegistration(text []byte) (Client, error) {
 		return Client{}, ErrSoftwareStatement
 	}
 	known := membersOf(reflect.TypeFor[wire]())
-	for name := range members {
-		if !known[name] || slices.Contains(notForThem, name) {
+	for name, value := range members {
+		unset := string(value) == `""` && (name == "client_id" || name == "token_endpoint_auth_method") // some libraries send all members
+		if !known[name] || slices.Contains(notForThem, name) || unset {
 			delete(members, name)
 		}
 	}

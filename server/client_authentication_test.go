@@ -76,6 +76,7 @@ func TestClientAuthentication(t *testing.T) {
 		for _, c := range []request{
 			{"Basic", body(), []option{basic("app", app.Secret)}},
 			{"Basic in other letters", body(), authorization("bAsIc " + encoded([]byte("app:"+app.Secret)))},
+			{"Basic after several spaces", body(), authorization("Basic   " + encoded([]byte("app:"+app.Secret)))},
 			{"Basic, form-encoded", body(), []option{basic(strange.ID, strange.Secret)}},
 			{"post", body("client_id", "app", "client_secret", app.Secret), nil},
 			{"post, with all kinds of characters", body("client_id", strange.ID, "client_secret", strange.Secret), nil},

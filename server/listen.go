@@ -29,32 +29,45 @@ const (
 type Listeners struct {
 	Public     net.Listener
 	Management net.Listener // may be nil
+
+	certificate *certificate // that Public shows; nil without TLS
 }
 
 // Listen opens the sockets. With a certificate the public one speaks TLS; the files are read again when they change. An empty
 // management address opens none.
 func Listen(ctx context.Context, public, management, certFile, keyFile string) (Listeners, error) {
-	var lc net.ListenConfig
 	var l Listeners
 	var err error
-	if l.Public, err = lc.Listen(ctx, "tcp", public); err != nil {
-		return Listeners{}, fmt.Errorf("SIGNET_LISTEN: %w", err)
+	if l.Public, err = listen(ctx, "SIGNET_LISTEN", public); err != nil {
+		return Listeners{}, err
 	}
 	if certFile != "" {
-		cert := &certificate{certFile: certFile, keyFile: keyFile}
-		if _, err := cert.get(nil); err != nil {
+		l.certificate = &certificate{certFile: certFile, keyFile: keyFile}
+		if _, err := l.certificate.get(nil); err != nil {
 			_ = l.Public.Close()
 			return Listeners{}, fmt.Errorf("SIGNET_TLS_CERT, SIGNET_TLS_KEY: %w", err)
 		}
 		l.Public = tls.NewListener(l.Public, &tls.Config{
-			MinVersion: tls.VersionTLS12, GetCertificate: cert.get, NextProtos: []string{"h2", "http/1.1"},
+			MinVersion: tls.VersionTLS12, GetCertificate: l.certificate.get, NextProtos: []string{"h2", "http/1.1"},
 		})
 	}
 	if management != "" {
-		if l.Management, err = lc.Listen(ctx, "tcp", management); err != nil {
+		if l.Management, err = listen(ctx, "SIGNET_MANAGEMENT_LISTEN", management); err != nil {
 			_ = l.Public.Close()
-			return Listeners{}, fmt.Errorf("SIGNET_MANAGEMENT_LISTEN: %w", err)
+			return Listeners{}, err
 		}
+	}
+	return l, nil
+}
+
+func listen(ctx context.Context, setting, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if malformed := (*net.AddrError)(nil); errors.As(err, &malformed) {
+		return nil, fmt.Errorf("%s: %q must be host:port with a port of 0 to 65535", setting, address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
 	return l, nil
 }
@@ -68,6 +81,9 @@ func (s *Server) Serve(ctx context.Context, l Listeners, public, management http
 			Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 			IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
 		}
+	}
+	if l.certificate != nil {
+		l.certificate.log = s.log
 	}
 	failed := make(chan error, 2)
 	var serving sync.WaitGroup
@@ -114,10 +130,12 @@ func (s *Server) Serve(ctx context.Context, l Listeners, public, management http
 // certificate is a TLS certificate in two files that may be replaced while the server runs.
 type certificate struct {
 	certFile, keyFile string
+	log               *slog.Logger // Serve's
 
 	mu      sync.Mutex
 	loaded  *tls.Certificate
-	modTime [2]time.Time
+	modTime [2]time.Time // of the files that it was loaded from
+	refused [2]time.Time // of those that could not be loaded
 	checked time.Time
 }
 
@@ -126,33 +144,36 @@ const certCheckInterval = time.Second
 
 // get is a tls.Config's GetCertificate. Files that cannot be read, or do not fit together because one of them was replaced
 // a moment ago, leave the certificate before in use.
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *certificate) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loaded != nil && time.Since(c.checked) < certCheckInterval {
 		return c.loaded, nil
 	}
 	c.checked = time.Now()
-	modTime, err := modTimes(c.certFile, c.keyFile)
-	if err == nil && modTime != c.modTime {
-		var pair tls.Certificate
-		if pair, err = tls.LoadX509KeyPair(c.certFile, c.keyFile); err == nil {
-			c.loaded, c.modTime = &pair, modTime
-		}
-	}
-	if c.loaded != nil {
+	modTime := modTimes(c.certFile, c.keyFile)
+	if c.loaded != nil && modTime == c.modTime {
 		return c.loaded, nil
 	}
-	return nil, err
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	switch {
+	case err == nil:
+		c.loaded, c.modTime, c.refused = &pair, modTime, modTime
+	case c.loaded == nil:
+		return nil, err
+	case modTime != c.refused: // once for each change, not at each look
+		c.refused = modTime
+		c.log.WarnContext(hello.Context(), "SIGNET_TLS_CERT, SIGNET_TLS_KEY: the new certificate cannot be loaded; the one before stays in use", "error", err)
+	}
+	return c.loaded, nil
 }
 
-func modTimes(certFile, keyFile string) (times [2]time.Time, err error) {
-	for i, name := range []string{certFile, keyFile} {
-		info, err := os.Stat(name)
-		if err != nil {
-			return times, err
+// modTimes are when the files were changed; zero for one that is not there.
+func modTimes(names ...string) (times [2]time.Time) {
+	for i, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			times[i] = info.ModTime()
 		}
-		times[i] = info.ModTime()
 	}
-	return times, nil
+	return times
 }

@@ -39,9 +39,9 @@ type noDatabase struct{ server.Database }
 func (noDatabase) Ping(context.Context) error            { return nil }
 func (noDatabase) PoolStats() (a, b, c int, waits int64) { return 0, 0, 0, 0 }
 
-// bare returns a server without services: what is tested here is around its handlers.
-func bare() *server.Server {
-	log := slog.New(slog.DiscardHandler)
+// bare returns a server without services, which logs to w: what is tested here is around its handlers.
+func bare(w io.Writer) *server.Server {
+	log := slog.New(slog.NewTextHandler(w, nil))
 	k := keys.New(nil, keys.Config{}, log)
 	look, err := pages.New(pages.Config{Issuer: issuer})
 	if err != nil {
@@ -59,13 +59,13 @@ type served struct {
 	done      chan error
 }
 
-func serve(t *testing.T, public http.Handler, certFile, keyFile string) *served {
+func serve(t *testing.T, public http.Handler, certFile, keyFile string, log io.Writer) *served {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
 	l, err := server.Listen(ctx, "127.0.0.1:0", "127.0.0.1:0", certFile, keyFile)
 	check(t, err)
-	s := bare()
+	s := bare(log)
 	run := &served{listeners: l, stop: stop, done: make(chan error, 1)}
 	if public == nil {
 		public = s.Public()
@@ -95,7 +95,7 @@ func leakFree(t *testing.T) {
 
 func TestServeAndShutdown(t *testing.T) {
 	leakFree(t)
-	s := serve(t, nil, "", "")
+	s := serve(t, nil, "", "", io.Discard)
 	c := &http.Client{Transport: &http.Transport{}}
 	for _, url := range []string{"http://" + s.address() + "/livez", "http://" + s.listeners.Management.Addr().String() + "/livez"} {
 		res, err := c.Get(url)
@@ -125,7 +125,7 @@ func TestShutdownDrains(t *testing.T) {
 			return
 		}
 		_, _ = io.WriteString(w, "finished")
-	}), "", "")
+	}), "", "", io.Discard)
 	c := &http.Client{Transport: &http.Transport{}}
 	type result struct {
 		body string
@@ -180,7 +180,7 @@ func TestServeTellsOfAFailure(t *testing.T) {
 	l, err := server.Listen(ctx, "127.0.0.1:0", "", "", "")
 	check(t, err)
 	check(t, l.Public.Close())
-	s := bare()
+	s := bare(io.Discard)
 	if err := s.Serve(ctx, l, s.Public(), s.Management()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v, want what became of the listener", err)
 	}
@@ -200,6 +200,8 @@ func TestListenErrors(t *testing.T) {
 	}{
 		{"SIGNET_LISTEN", taken.Addr().String(), "", "", ""},
 		{"SIGNET_LISTEN", "nonsense", "", "", ""},
+		{"port of 0 to 65535", "127.0.0.1:99999", "", "", ""},
+		{`SIGNET_MANAGEMENT_LISTEN: "127.0.0.1:-1" must be`, "127.0.0.1:0", "127.0.0.1:-1", "", ""},
 		{"SIGNET_MANAGEMENT_LISTEN", "127.0.0.1:0", taken.Addr().String(), "", ""},
 		{"SIGNET_TLS_CERT", "127.0.0.1:0", "", filepath.Join(dir, "missing.pem"), key},
 		{"SIGNET_TLS_KEY", "127.0.0.1:0", "", cert, cert},
@@ -231,7 +233,8 @@ func TestTLS(t *testing.T) {
 	leakFree(t)
 	dir := t.TempDir()
 	writeCertificate(t, dir, "one")
-	s := serve(t, nil, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	var log journal
+	s := serve(t, nil, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), &log)
 	shown := func() string {
 		conn, err := tls.Dial("tcp", s.address(), &tls.Config{InsecureSkipVerify: true})
 		check(t, err)
@@ -253,7 +256,7 @@ func TestTLS(t *testing.T) {
 	}
 
 	writeCertificate(t, dir, "two")
-	deadline, look := time.After(10*time.Second), time.NewTicker(50*time.Millisecond)
+	deadline, look := time.After(30*time.Second), time.NewTicker(50*time.Millisecond)
 	defer look.Stop()
 	for shown() != "two" {
 		select {
@@ -263,9 +266,21 @@ func TestTLS(t *testing.T) {
 		}
 	}
 	check(t, os.WriteFile(filepath.Join(dir, "cert.pem"), []byte("half a file"), 0o600))
-	for checked := time.Now(); time.Since(checked) < 1500*time.Millisecond; <-look.C {
+	for checked := time.Now(); time.Since(checked) < 2500*time.Millisecond; <-look.C {
 		if got := shown(); got != "two" {
 			t.Fatalf("with a file that cannot be read it shows %q", got)
+		}
+	}
+	if n := strings.Count(log.String(), "WARN"); n != 1 {
+		t.Errorf("%d warnings, want one for the change:\n%s", n, &log)
+	}
+	check(t, os.Remove(filepath.Join(dir, "key.pem")))
+	for strings.Count(log.String(), "WARN") < 2 {
+		select {
+		case <-deadline:
+			t.Fatal("nothing is logged of a file that is gone")
+		case <-look.C:
+			shown()
 		}
 	}
 	c.CloseIdleConnections()
@@ -276,7 +291,7 @@ func TestTLS(t *testing.T) {
 // Who does not finish a header is shown the door, and one that is too long is not read.
 func TestHeaderLimits(t *testing.T) {
 	t.Parallel()
-	s := serve(t, nil, "", "")
+	s := serve(t, nil, "", "", io.Discard)
 	slow, err := net.Dial("tcp", s.address())
 	check(t, err)
 	defer slow.Close()

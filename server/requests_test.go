@@ -297,13 +297,13 @@ func TestCORSOfRegistration(t *testing.T) {
 
 func TestCORS(t *testing.T) {
 	const page = "https://app.example.com"
-	preflight := func(t *testing.T, r *replica, path, from string) answer {
+	preflight := func(t *testing.T, r *replica, path, from string, more ...option) answer {
 		t.Helper()
-		return r.do(t, r.request(t.Context(), path, "", header("Origin", from), func(req *http.Request) {
+		return r.do(t, r.request(t.Context(), path, "", append([]option{header("Origin", from), func(req *http.Request) {
 			req.Method = http.MethodOptions
 			req.Header.Set("Access-Control-Request-Method", http.MethodPost)
 			req.Header.Set("Access-Control-Request-Headers", "authorization,content-type")
-		}))
+		}}, more...)...))
 	}
 	t.Run("off", func(t *testing.T) {
 		each(t, func(t *testing.T, r *replica) {
@@ -333,6 +333,12 @@ func TestCORS(t *testing.T) {
 						commonHeaders(t, a)
 						if got := a.header.Get("Access-Control-Allow-Origin"); got != want {
 							t.Errorf("Access-Control-Allow-Origin is %q, want %q", got, want)
+						}
+						for _, asked := range []string{"Content-Type", "content-type,authorization", "Content-Type , X-Request-ID,content-type", "dpop"} {
+							a := preflight(t, r, path, from, func(req *http.Request) { req.Header.Set("Access-Control-Request-Headers", asked) })
+							if got := a.header.Get("Access-Control-Allow-Origin"); got != want {
+								t.Errorf("preflight for %s: Access-Control-Allow-Origin is %q, want %q", asked, got, want)
+							}
 						}
 						p := preflight(t, r, path, from)
 						if got := p.header.Get("Access-Control-Allow-Origin"); got != want {

@@ -194,11 +194,24 @@ func (s *Server) fromBrowsers() gin.HandlerFunc {
 		default:
 			return
 		}
+		asBrowsersAsk(c.Request.Header)
 		protocol.HandlerFunc(c.Writer, c.Request)
 		if c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != "" {
 			c.Abort() // a preflight, which is answered
 		}
 	}
+}
+
+// asBrowsersAsk writes the names of headers that a preflight asks for as the Fetch standard has browsers do it, in lower case and sorted:
+// rs/cors knows no other form, and other callers do not keep to it.
+func asBrowsersAsk(h http.Header) {
+	const asked = "Access-Control-Request-Headers"
+	if len(h.Values(asked)) == 0 {
+		return
+	}
+	names := strings.FieldsFunc(strings.ToLower(strings.Join(h.Values(asked), ",")), func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+	slices.Sort(names)
+	h.Set(asked, strings.Join(slices.Compact(names), ","))
 }
 
 // Management returns the handler of the management listener.

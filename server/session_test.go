@@ -198,7 +198,9 @@ func TestSessionLoginRequests(t *testing.T) {
 		}
 		b.call(t, "POST", "/session?client_id=web", `{`+credentials+`}`).want(t, 400, "invalid_request")
 		b.call(t, "POST", "/session", login.Encode()+"&client_secret=x", asForm).want(t, 400, "invalid_request")
-		b.call(t, "POST", "/session", login.Encode(), contentType("text/plain")).want(t, 400, "invalid_request")
+		if a := b.call(t, "POST", "/session", login.Encode(), contentType("text/plain")).want(t, 400, "invalid_request"); !strings.Contains(a.text("error_description"), "application/json") {
+			t.Errorf("another content type: %s", a.body)
+		}
 		equal(t, "an admin", b.call(t, "POST", "/session", `{"client_id": "web", "scope": "signet:admin", "username": "root", "password": "`+password+`"}`).is(t, 200).text("scope"), "signet:admin")
 	})
 }
@@ -305,6 +307,12 @@ func TestSessionCORS(t *testing.T) {
 				if a := preflight(path, from, "POST"); a.header.Get("Access-Control-Allow-Origin") != "" || a.header.Get("Access-Control-Allow-Credentials") != "" {
 					t.Errorf("%s from %.40s: %v", path, from, a.header)
 				}
+			}
+		}
+		for asked, want := range map[string]string{"Content-Type": home, "X-Request-Id, Authorization": home, "x-other": "", "": home} {
+			a := r.browser(home).call(t, "OPTIONS", "/session", "", header("Access-Control-Request-Method", "POST"), header("Access-Control-Request-Headers", asked))
+			if a.header.Get("Access-Control-Allow-Origin") != want {
+				t.Errorf("asked for the header %q: %v", asked, a.header)
 			}
 		}
 		for _, path := range []string{"/token", "/introspect", "/admin/keys", "/console/"} {

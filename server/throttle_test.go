@@ -232,6 +232,10 @@ func TestForwardedAddress(t *testing.T) {
 		{"nonsense", loopback, []string{"nonsense"}, "127.0.0.1"},
 		{"nonsense before the last", loopback, []string{"nonsense, 203.0.113.7"}, "203.0.113.7"},
 		{"IPv6", loopback, []string{"2001:db8::7"}, "2001:db8::7"},
+		{"with ports", prefixes("127.0.0.0/8", "10.0.0.0/8"), []string{"198.51.100.1, 203.0.113.7:4711,10.0.0.1:80"}, "203.0.113.7"},
+		{"IPv6 with a port", loopback, []string{"[2001:db8::7]:80"}, "2001:db8::7"},
+		{"a port, from an untrusted peer", prefixes("10.0.0.0/8"), []string{"203.0.113.7:80"}, "127.0.0.1"},
+		{"a port behind nonsense", loopback, []string{"nonsense:80"}, "127.0.0.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			each(t, func(t *testing.T, r *replica) {

@@ -63,7 +63,7 @@ type ownSession struct {
 
 // listOwnSessions answers GET /account/sessions.
 func (s *Server) listOwnSessions(c *call) (reply, error) {
-	_, limit, after, err := c.page(isSessionPlace)
+	limit, after, err := c.page(isSessionPlace)
 	if err != nil {
 		return reply{}, err
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -18,6 +19,7 @@ import (
 type call struct {
 	*gin.Context
 
+	query  url.Values
 	access tokens.Access
 	origin audit.Origin
 }
@@ -94,9 +96,9 @@ func presented(r *http.Request) (token string, byProof bool, err error) {
 			Challenge: `Bearer realm="signet"`, OrByProof: true,
 		}
 	case 1:
-		scheme, token, found := strings.Cut(values[0], " ")
+		scheme, token := oauth.Authorization(values[0])
 		byProof = strings.EqualFold(scheme, tokens.DPoP)
-		if !found || !byProof && !strings.EqualFold(scheme, tokens.Bearer) || token == "" {
+		if !byProof && !strings.EqualFold(scheme, tokens.Bearer) || token == "" {
 			return "", false, denied(tokens.ErrInvalidToken, "")
 		}
 		return token, byProof, nil

@@ -33,6 +33,15 @@ func (c *call) decode(v any) error {
 	return decode(text, v)
 }
 
+// decodeAny is decode for a body that may be left out.
+func (c *call) decodeAny(v any) error {
+	text, err := c.body()
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	return decode(text, v)
+}
+
 func decode(text []byte, v any) error {
 	err := clients.Decode(text, v)
 	if field := (*clients.FieldError)(nil); errors.As(err, &field) {
@@ -50,9 +59,9 @@ func (c *call) id() string {
 	return id
 }
 
-// knows refuses parameters of the query that are not among the names, or repeated: a mistyped filter would select everything.
-func (c *call) knows(names ...string) (url.Values, error) {
-	query, err := url.ParseQuery(c.Request.URL.RawQuery)
+// readQuery refuses parameters that are not among the names, or repeated: a mistyped filter would select everything.
+func readQuery(text string, names []string) (url.Values, error) {
+	query, err := url.ParseQuery(text)
 	if err != nil {
 		return nil, badRequest("the query string is malformed")
 	}
@@ -73,26 +82,22 @@ const (
 	maxLimit     = 200
 )
 
-// page reads limit and cursor, and refuses what is neither these nor among the names. The cursor is the key of the last item
-// of the page before.
-func (c *call) page(valid func(key string) bool, names ...string) (query url.Values, limit int, after string, err error) {
-	if query, err = c.knows(append(names, "limit", "cursor")...); err != nil {
-		return nil, 0, "", err
-	}
+// page reads limit and cursor. The cursor is the key of the last item of the page before.
+func (c *call) page(valid func(key string) bool) (limit int, after string, err error) {
 	limit = defaultLimit
-	if text := query.Get("limit"); query.Has("limit") {
+	if text := c.query.Get("limit"); c.query.Has("limit") {
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxLimit {
-			return nil, 0, "", bad("limit", "must be a number from 1 to 200")
+			return 0, "", bad("limit", "must be a number from 1 to 200")
 		}
 	}
-	if text := query.Get("cursor"); text != "" {
+	if text := c.query.Get("cursor"); text != "" {
 		key, err := base64.RawURLEncoding.Strict().DecodeString(text)
 		if err != nil || !valid(string(key)) {
-			return nil, 0, "", bad("cursor", "must be the next_cursor of the page before")
+			return 0, "", bad("cursor", "must be the next_cursor of the page before")
 		}
 		after = string(key)
 	}
-	return query, limit, after, nil
+	return limit, after, nil
 }
 
 // list is a page of items.

@@ -30,7 +30,7 @@ func (s *Server) createClient(c *call) (reply, error) {
 
 // listClients answers GET /admin/clients.
 func (s *Server) listClients(c *call) (reply, error) {
-	_, limit, after, err := c.page(clients.ValidID)
+	limit, after, err := c.page(clients.ValidID)
 	if err != nil {
 		return reply{}, err
 	}
@@ -68,15 +68,12 @@ func (s *Server) rotateSecret(c *call) (reply, error) {
 	var given struct {
 		Overlap string `json:"overlap"`
 	}
-	text, err := c.body()
-	if err == nil && len(text) > 0 {
-		err = decode(text, &given)
-	}
-	if err != nil {
+	if err := c.decodeAny(&given); err != nil {
 		return reply{}, err
 	}
 	var overlap time.Duration
 	if given.Overlap != "" {
+		var err error
 		if overlap, err = str2duration.ParseDuration(given.Overlap); err != nil {
 			return reply{}, bad("overlap", "must be a duration such as 30m, 24h or 7d")
 		}

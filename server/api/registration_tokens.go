@@ -16,11 +16,7 @@ func (s *Server) createRegistrationToken(c *call) (reply, error) {
 		Uses *int   `json:"uses"`
 		TTL  string `json:"ttl"`
 	}{}
-	text, err := c.body()
-	if err == nil && len(text) > 0 {
-		err = decode(text, &given)
-	}
-	if err != nil {
+	if err := c.decodeAny(&given); err != nil {
 		return reply{}, err
 	}
 	uses, ttl := clients.InitialTokenUses, clients.InitialTokenTTL
@@ -28,6 +24,7 @@ func (s *Server) createRegistrationToken(c *call) (reply, error) {
 		uses = *given.Uses
 	}
 	if given.TTL != "" {
+		var err error
 		if ttl, err = clients.ParseTTL(given.TTL); err != nil {
 			return reply{}, bad("ttl", err.Error())
 		}
@@ -41,7 +38,7 @@ func (s *Server) createRegistrationToken(c *call) (reply, error) {
 
 // listRegistrationTokens answers GET /admin/registration-tokens: those that are good.
 func (s *Server) listRegistrationTokens(c *call) (reply, error) {
-	_, limit, after, err := c.page(clients.ValidID)
+	limit, after, err := c.page(clients.ValidID)
 	if err != nil {
 		return reply{}, err
 	}

@@ -10,7 +10,7 @@ import (
 
 // listScopes answers GET /admin/scopes: the scopes that are described.
 func (s *Server) listScopes(c *call) (reply, error) {
-	_, limit, after, err := c.page(clients.ValidID)
+	limit, after, err := c.page(clients.ValidID)
 	if err != nil {
 		return reply{}, err
 	}

@@ -32,15 +32,15 @@ func (s *Server) userID(ctx context.Context, name string) (id string, known bool
 
 // listSessions answers GET /admin/sessions.
 func (s *Server) listSessions(c *call) (reply, error) {
-	query, limit, after, err := c.page(isSessionPlace, "user", "client")
+	limit, after, err := c.page(isSessionPlace)
 	if err != nil {
 		return reply{}, err
 	}
-	f := tokens.Filter{ClientID: query.Get("client"), After: after, Limit: limit + 1}
+	f := tokens.Filter{ClientID: c.query.Get("client"), After: after, Limit: limit + 1}
 	if f.ClientID != "" && !clients.ValidID(f.ClientID) {
 		return ok(list[tokens.Session]{Items: []tokens.Session{}}), nil
 	}
-	if name := query.Get("user"); name != "" {
+	if name := c.query.Get("user"); name != "" {
 		var known bool
 		if f.UserID, known, err = s.userID(c.Request.Context(), name); err != nil || !known {
 			return ok(list[tokens.Session]{Items: []tokens.Session{}}), err
@@ -62,7 +62,7 @@ func (s *Server) endSession(c *call) (reply, error) {
 
 // listKeys answers GET /admin/keys.
 func (s *Server) listKeys(c *call) (reply, error) {
-	_, limit, after, err := c.page(utf8.ValidString)
+	limit, after, err := c.page(utf8.ValidString)
 	if err != nil {
 		return reply{}, err
 	}
@@ -75,6 +75,9 @@ func (s *Server) listKeys(c *call) (reply, error) {
 
 // rotateKey answers POST /admin/keys/rotate.
 func (s *Server) rotateKey(c *call) (reply, error) {
+	if err := c.decodeAny(&struct{}{}); err != nil {
+		return reply{}, err
+	}
 	current, err := s.keys.Rotate(c.Request.Context(), c.origin)
 	return ok(current), err
 }
@@ -86,24 +89,24 @@ func (s *Server) revokeKey(c *call) (reply, error) {
 
 // listEvents answers GET /admin/audit.
 func (s *Server) listEvents(c *call) (reply, error) {
-	query, limit, before, err := c.page(isUUID, "type", "user", "client", "since")
+	limit, before, err := c.page(isUUID)
 	if err != nil {
 		return reply{}, err
 	}
-	f := audit.Filter{Type: audit.Type(query.Get("type")), ClientID: query.Get("client"), Before: before, Limit: limit + 1}
+	f := audit.Filter{Type: audit.Type(c.query.Get("type")), ClientID: c.query.Get("client"), Before: before, Limit: limit + 1}
 	if f.ClientID != "" && !clients.ValidID(f.ClientID) {
 		return ok(list[audit.Event]{Items: []audit.Event{}}), nil
 	}
 	if f.Type != "" && !slices.Contains(audit.Types, f.Type) {
 		return reply{}, bad("type", "is no event type; docs/operations.md lists them")
 	}
-	if name := query.Get("user"); name != "" {
+	if name := c.query.Get("user"); name != "" {
 		var known bool
 		if f.UserID, known, err = s.userID(c.Request.Context(), name); err != nil || !known {
 			return ok(list[audit.Event]{Items: []audit.Event{}}), err
 		}
 	}
-	if f.Since, err = since(query.Get("since")); err != nil {
+	if f.Since, err = since(c.query.Get("since")); err != nil {
 		return reply{}, err
 	}
 	found, err := s.audit.Events(c.Request.Context(), f)

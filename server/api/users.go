@@ -77,7 +77,7 @@ func (s *Server) createUser(c *call) (reply, error) {
 
 // listUsers answers GET /admin/users.
 func (s *Server) listUsers(c *call) (reply, error) {
-	_, limit, after, err := c.page(users.ValidUsername)
+	limit, after, err := c.page(users.ValidUsername)
 	if err != nil {
 		return reply{}, err
 	}
@@ -132,6 +132,9 @@ func (s *Server) endUserSessions(c *call) (reply, error) {
 
 // makeResetLink answers POST /admin/users/{id}/reset-link.
 func (s *Server) makeResetLink(c *call) (reply, error) {
+	if err := c.decodeAny(&struct{}{}); err != nil {
+		return reply{}, err
+	}
 	u, err := s.user(c)
 	if err != nil {
 		return reply{}, err

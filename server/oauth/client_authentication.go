@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"signet/audit"
 	"signet/clients"
@@ -85,9 +86,16 @@ func credentials(authorization []string, form url.Values) (id, secret string, er
 	}
 }
 
+// Authorization splits an Authorization header into the scheme and what follows it, after one space or more (RFC 9110 section 11.4).
+func Authorization(header string) (scheme, credentials string) {
+	scheme, credentials, _ = strings.Cut(header, " ")
+	return scheme, strings.TrimLeft(credentials, " ")
+}
+
 // parseBasic reads an Authorization header of the Basic scheme, whose user and password are form-urlencoded.
 func parseBasic(header string) (id, secret string, ok bool) {
-	r := http.Request{Header: http.Header{"Authorization": {header}}}
+	scheme, credentials := Authorization(header)
+	r := http.Request{Header: http.Header{"Authorization": {scheme + " " + credentials}}}
 	id, secret, ok = r.BasicAuth()
 	if !ok {
 		return "", "", false

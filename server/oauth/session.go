@@ -106,12 +106,16 @@ func (s *Server) login(c *gin.Context) (tokens.Issued, users.User, error) {
 
 // readSessionForm reads a login: a form, or a JSON object of the same members.
 func readSessionForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
-	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
+	switch mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType {
+	case "application/json":
+	case "application/x-www-form-urlencoded":
 		form, err := readForm(w, r)
 		if err == nil && (form.Has("client_secret") || r.Header.Get("Authorization") != "") {
 			err = invalidRequest("a browser has no client_secret to send: client_id, username and password are all that is wanted")
 		}
 		return form, err
+	default:
+		return nil, invalidRequest("the Content-Type must be application/json or application/x-www-form-urlencoded")
 	}
 	if r.URL.RawQuery != "" {
 		return nil, invalidRequest("parameters are taken from the body alone, never from the query string")

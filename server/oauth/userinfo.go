@@ -70,9 +70,9 @@ func presented(c *gin.Context) (token string, byProof bool, err error) {
 	case inBody != "":
 		return inBody, false, nil
 	case len(headers) == 1:
-		scheme, token, ok := strings.Cut(headers[0], " ")
-		if byProof = strings.EqualFold(scheme, tokens.DPoP); ok && (byProof || strings.EqualFold(scheme, tokens.Bearer)) {
-			return strings.TrimSpace(token), byProof, nil
+		scheme, token := Authorization(headers[0])
+		if byProof = strings.EqualFold(scheme, tokens.DPoP); token != "" && (byProof || strings.EqualFold(scheme, tokens.Bearer)) {
+			return token, byProof, nil
 		}
 	}
 	return "", false, &Error{

@@ -7,8 +7,10 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -57,6 +59,7 @@ func Handle(log *slog.Logger, observe func(route, method string, status int, too
 		if !saneID.MatchString(id) {
 			id = rand.Text()
 		}
+		withoutPorts(c.Request.Header["X-Forwarded-For"])
 		info := &Info{Origin: audit.Origin{Address: c.ClientIP(), UserAgent: c.Request.UserAgent(), RequestID: id}}
 		ctx, cancel := context.WithTimeout(context.WithValue(c.Request.Context(), key{}, info), timeout)
 		defer cancel()
@@ -82,6 +85,19 @@ func Handle(log *slog.Logger, observe func(route, method string, status int, too
 			info.log(c, log, took)
 		}()
 		c.Next()
+	}
+}
+
+// withoutPorts drops the ports that some proxies write behind the addresses: with them the router takes an entry for no address.
+func withoutPorts(forwarded []string) {
+	for i, header := range forwarded {
+		entries := strings.Split(header, ",")
+		for j, entry := range entries {
+			if a, err := netip.ParseAddrPort(strings.TrimSpace(entry)); err == nil {
+				entries[j] = a.Addr().String()
+			}
+		}
+		forwarded[i] = strings.Join(entries, ",")
 	}
 }
 
