@@ -446,10 +446,13 @@ func toggledTo(disabled bool) audit.Type {
 // maxOverlap is the longest that an old secret stays good, longer than anybody should want.
 const maxOverlap = 366 * 24 * time.Hour
 
-// RotateSecret gives the client a new secret, which the answer holds. The old one stays good for the overlap.
+// ErrOverlap says for how long an old secret may stay good.
+var ErrOverlap = errors.New("overlap: must be a duration such as 30m, 24h or 7d, at most 366d")
+
+// RotateSecret gives the client a new secret, which the answer holds. The old one stays good for the overlap; ErrOverlap is for a bad one.
 func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Duration, o audit.Origin) (Client, error) {
 	if overlap < 0 || overlap > maxOverlap {
-		return Client{}, invalid("overlap", "must be a duration such as 30m, 24h or 7d, at most 366d")
+		return Client{}, ErrOverlap
 	}
 	if !ValidID(id) {
 		return Client{}, ErrNotFound

@@ -357,6 +357,9 @@ func clientCreateCommand() *cobra.Command {
 		if !cmd.Flags().Changed("name") {
 			return usageError{errors.New(`--name is needed, such as --name "Web shop"`)}
 		}
+		if cmd.Flags().Changed("id") && id == "" {
+			return usageError{errors.New("--id is empty; leave it out for a random one")}
+		}
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			c := clients.Client{ID: id}
 			if err := f.apply(cmd, &c); err != nil {

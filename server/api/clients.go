@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -75,9 +76,12 @@ func (s *Server) rotateSecret(c *call) (reply, error) {
 	if given.Overlap != "" {
 		var err error
 		if overlap, err = str2duration.ParseDuration(given.Overlap); err != nil {
-			return reply{}, bad("overlap", "must be a duration such as 30m, 24h or 7d")
+			return reply{}, badRequest(clients.ErrOverlap.Error())
 		}
 	}
 	rotated, err := s.clients.RotateSecret(c.Request.Context(), c.id(), overlap, c.origin)
+	if errors.Is(err, clients.ErrOverlap) {
+		err = badRequest(err.Error())
+	}
 	return ok(rotated), err
 }
