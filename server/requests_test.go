@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -102,10 +103,11 @@ func badRequests(c *clients.Client) []request400 {
 	}
 	for _, name := range []string{
 		"grant_type", "username", "password", "scope", "resource", "refresh_token", "token", "access_token", "token_type_hint",
-		"client_id", "client_secret",
+		"client_id", "client_secret", "client_assertion", "client_assertion_type", "code", "code_verifier", "device_code", "subject_token", "actor_token",
+		"id_token_hint",
 	} {
 		f := with("username", "alice", "password", password)
-		value := f.Get(name)
+		value := cmp.Or(f.Get(name), "x")
 		f.Del(name)
 		cases = append(cases, request400{name: "in the query string: " + name, form: f, query: "?" + name + "=" + url.QueryEscape(value), options: []option{auth}})
 	}
