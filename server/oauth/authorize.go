@@ -201,9 +201,7 @@ func (s *Server) target(ctx context.Context, form url.Values) (*clients.Client, 
 	if mode := authorizations.ResponseMode(value(form, "response_mode")); slices.Contains(authorizations.ResponseModes, mode) {
 		t.mode = mode
 	}
-	if state := value(form, "state"); len(state) <= maxParameter["state"] {
-		t.state = []byte(state)
-	}
+	t.state = []byte(value(form, "state"))
 	if t.mode == authorizations.FormPost && (!strings.HasPrefix(uri, "http") || !formText(t.state)) {
 		t.mode = authorizations.Query
 	}
