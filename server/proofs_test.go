@@ -546,6 +546,13 @@ func (k keyPair) bound(t testing.TB, method, path string, change ...set) option 
 	return header("DPoP", k.proof(t, method, path, change...))
 }
 
+// ofDPoP tells whether the one challenge of an answer is of the scheme DPoP, and has that error.
+func ofDPoP(a answer, code string) bool {
+	challenges := a.header.Values("WWW-Authenticate")
+	return len(challenges) == 1 && strings.HasPrefix(challenges[0], "DPoP ") && strings.Contains(challenges[0], `error="`+code+`"`) &&
+		strings.HasSuffix(challenges[0], `, algs="ES256 PS256 EdDSA"`)
+}
+
 // A proof is what RFC 9449 section 4.3 asks for, or refused.
 func TestDPoPProofs(t *testing.T) {
 	onBackends(t, func(t *testing.T, b *backend) {
@@ -728,15 +735,25 @@ func TestBoundTokens(t *testing.T) {
 				if a.status != http.StatusUnauthorized || !strings.Contains(challenges, `algs="ES256 PS256 EdDSA"`) || !strings.Contains(challenges, "DPoP ") {
 					t.Errorf("%s, %s: %d %s, %q", path, name, a.status, a.body, challenges)
 				}
+				if name == "another key" && !ofDPoP(a, "invalid_token") {
+					t.Errorf("%s, %s: %q", path, name, challenges)
+				}
 				if strings.HasPrefix(name, "as Bearer") && !strings.Contains(a.text("error_description"), "DPoP") {
 					t.Errorf("%s, %s: %s does not tell why", path, name, a.body)
 				}
 			}
 		}
 		unbound := r.login(t, c, u).AccessToken
+		plain := r.post(t, "/token", r.app(t, "reader"), form("grant_type", "password", "username", u.Username, "password", password), key.bound(t, "POST", "/token")).issued(t).text("access_token")
+		for _, path := range []string{"/account", "/userinfo"} {
+			a := r.get(t, path, header("Authorization", "DPoP "+plain), key.bound(t, "GET", path, set{"ath": athOf(plain)}))
+			if a.status != http.StatusForbidden || !ofDPoP(a, "insufficient_scope") {
+				t.Errorf("%s: a token of another scope: %d %s %v", path, a.status, a.body, a.header.Values("WWW-Authenticate"))
+			}
+		}
 		for _, path := range []string{"/account", "/userinfo", "/admin/clients"} {
 			a := r.get(t, path, header("Authorization", "DPoP "+unbound), key.bound(t, "GET", path, set{"ath": athOf(unbound)}))
-			if a.status != http.StatusUnauthorized || a.text("error") != "invalid_token" {
+			if a.status != http.StatusUnauthorized || a.text("error") != "invalid_token" || !ofDPoP(a, "invalid_token") {
 				t.Errorf("%s: an unbound token as DPoP: %d %s", path, a.status, a.body)
 			}
 		}

@@ -39,7 +39,7 @@ func (s *Server) userinfo(c *gin.Context) {
 		}
 	}
 	if err != nil {
-		Fail(ctx, c.Writer, err)
+		FailResource(c, err)
 		return
 	}
 	writeJSON(c.Writer, http.StatusOK, claims)
