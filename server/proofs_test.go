@@ -236,7 +236,6 @@ func TestClientAssertions(t *testing.T) {
 		}
 		fresh := func() string { return key.assertion(t, c.ID) }
 		for name, body := range map[string]string{
-			"beside a secret":                 asserting(fresh(), append(machines, "client_secret", "sgs_x")...),
 			"beside another client's id":      asserting(fresh(), append(machines, "client_id", "neighbour")...),
 			"another type":                    form("client_assertion_type", "saml", "client_assertion", fresh(), "grant_type", "client_credentials").Encode(),
 			"no type":                         form("client_assertion", fresh(), "grant_type", "client_credentials").Encode(),
@@ -249,7 +248,8 @@ func TestClientAssertions(t *testing.T) {
 			_ = name
 		}
 		r.send(t, "/token", asserting(fresh(), machines...)+"&client_assertion="+fresh()).want(t, http.StatusBadRequest, "invalid_request") // repeated
-		r.send(t, "/token", asserting(fresh(), machines...), basic(c.ID, "x")).want(t, http.StatusUnauthorized, "invalid_client")
+		r.send(t, "/token", asserting(fresh(), machines...), basic(c.ID, "x")).want(t, http.StatusBadRequest, "invalid_request")            // RFC 6749 section 2.3
+		r.send(t, "/token", asserting(fresh(), append(machines, "client_secret", "sgs_x")...)).want(t, http.StatusBadRequest, "invalid_request")
 		r.send(t, "/token", asserting(fresh(), append(machines, "client_id", c.ID)...)).issued(t)
 
 		token := r.send(t, "/token", asserting(fresh(), machines...)).issued(t).text("access_token")
