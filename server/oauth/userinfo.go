@@ -17,6 +17,10 @@ import (
 func (s *Server) userinfo(c *gin.Context) {
 	ctx := c.Request.Context()
 	token, byProof, err := presented(c)
+	var malformed *Error
+	if errors.As(err, &malformed) && malformed.Status == http.StatusBadRequest { // RFC 6750 section 3.1
+		malformed.Challenge = `Bearer realm="signet", error="` + malformed.Code + `"`
+	}
 	var key proofs.Key
 	if err == nil && byProof {
 		key, err = Holder(s.proofs, c.Writer, c.Request, token)
