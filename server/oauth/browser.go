@@ -163,8 +163,13 @@ func (s *Server) formOf(c *gin.Context) (url.Values, bool) {
 		return nil, false
 	}
 	form, err := url.ParseQuery(string(body))
+	for _, values := range form {
+		if len(values) > 1 { // none of the pages sends a field twice
+			err = errors.New("a field is repeated")
+		}
+	}
 	if err != nil {
-		s.refusePage(c, nil, invalidRequest("the form is malformed"))
+		s.refusePage(c, nil, invalidRequest("the form is malformed, or a field of it is repeated"))
 		return nil, false
 	}
 	return form, true
