@@ -111,7 +111,7 @@ func (s *Service) Check(ctx context.Context, a Assertion, c *clients.Client, pat
 	}
 	err := s.Spend(ctx, newOnce(expires.Sub(now)+time.Minute, "client assertion", c.ID, claims.jti()))
 	if errors.Is(err, ErrReplayed) {
-		return badAssertion("%v", err)
+		return badAssertion("was used before: each request needs one of its own (jti)")
 	}
 	return err
 }

@@ -46,7 +46,7 @@ type Store interface {
 }
 
 // ErrReplayed says that a proof was used before.
-var ErrReplayed = errors.New("its jti was used before")
+var ErrReplayed = errors.New("the proof was used before")
 
 // Getter fetches what a client names.
 type Getter interface {

@@ -186,6 +186,9 @@ func TestClientAssertions(t *testing.T) {
 		}
 		used := key.assertion(t, c.ID)
 		r.send(t, "/token", asserting(used, machines...)).issued(t)
+		if a := r.send(t, "/token", asserting(used, machines...)); !strings.HasPrefix(a.text("error_description"), "the client assertion was used before") {
+			t.Errorf("the same again: %s", a.body)
+		}
 		hmac, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(strings.Repeat("k", 32))}, nil)
 		check(t, err)
 		symmetric, err := hmac.Sign([]byte(`{"iss":"machine","sub":"machine","aud":"` + issuer + `","jti":"1","exp":99999999999}`))
