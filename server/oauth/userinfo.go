@@ -37,8 +37,12 @@ func (s *Server) userinfo(c *gin.Context) {
 			Description: "the access token is unknown, expired or revoked, or it is bound to a key (DPoP) that the request does not prove",
 		}
 	case errors.Is(err, tokens.ErrInsufficientScope):
+		description := "the access token does not hold the scope " + clients.ScopeOpenID
+		if errors.Is(err, tokens.ErrOfNoUser) {
+			description = "the access token is of no user: it was issued to the client itself"
+		}
 		err = &Error{
-			Status: http.StatusForbidden, Code: "insufficient_scope", Description: "the access token does not hold the scope " + clients.ScopeOpenID,
+			Status: http.StatusForbidden, Code: "insufficient_scope", Description: description,
 			Challenge: `Bearer realm="signet", error="insufficient_scope", scope="openid"`,
 		}
 	}
