@@ -61,6 +61,9 @@ func TestADecisionIsOne(t *testing.T) {
 		}
 		s.authorize(ask(c, "prompt", "none")).refused(t, "consent_required")
 		s.submit(v, "decision", "allow").code(t)
+		out := s.open(http.MethodGet, "/logout", "")
+		s.open(http.MethodPost, out.action, out.hidden.Encode()+"&decision=logout&decision=stay").page(t, http.StatusBadRequest)
+		s.authorize(ask(c, "prompt", "none")).code(t)
 	})
 }
 
