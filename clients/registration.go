@@ -218,8 +218,9 @@ func (s *Service) confine(c *Client) error {
 }
 
 // Register registers a client that comes by itself, with the initial access token, which is empty in the open mode. The answer holds its
-// secret, if it has one, and the token by which it manages its registration. It returns a FieldError, or ErrRegistrationToken.
-func (s *Service) Register(ctx context.Context, c Client, initial string, o audit.Origin) (registered Client, token string, err error) {
+// secret, if it has one, and the token by which it manages its registration. Count is asked before anything is written, and only for what is
+// not refused otherwise. It returns a FieldError, ErrRegistrationToken, or count's error.
+func (s *Service) Register(ctx context.Context, c Client, initial string, count func() error, o audit.Origin) (registered Client, token string, err error) {
 	var used []byte
 	if s.Registration() == RegistrationToken {
 		if !strings.HasPrefix(initial, initialPrefix) {
@@ -232,6 +233,9 @@ func (s *Service) Register(ctx context.Context, c Client, initial string, o audi
 		return Client{}, "", err
 	}
 	if err := s.complete(&c); err != nil {
+		return Client{}, "", err
+	}
+	if err := count(); err != nil {
 		return Client{}, "", err
 	}
 	secret := s.born(&c, newSecret())

@@ -111,7 +111,7 @@ func (s *Service) Check(ctx context.Context, a Assertion, c *clients.Client, pat
 	}
 	fresh, err := s.store.Spend(ctx, newOnce(expires.Sub(now)+time.Minute, "client assertion", c.ID, claims.jti()))
 	if err == nil && !fresh {
-		err = badAssertion("was used before, by its jti")
+		err = badAssertion("was used before: each request needs one of its own (jti)")
 	}
 	return err
 }

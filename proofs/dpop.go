@@ -79,8 +79,10 @@ func (s *Service) ReadProof(text string, d Demand) (Key, error) {
 		return Key{}, badProof("is not signed by the key that it names")
 	}
 	c := j.claims
+	now := time.Now()
 	issued, dated := c.time("iat")
-	skew := time.Since(issued)
+	expires, ends := c.time("exp")
+	begins, begun := c.time("nbf")
 	switch {
 	case c.jti() == "":
 		return Key{}, badProof("has no jti, or one longer than %d bytes", maxJTI)
@@ -88,8 +90,12 @@ func (s *Service) ReadProof(text string, d Demand) (Key, error) {
 		return Key{}, badProof("is for another method (htm)")
 	case !sameTarget(c.text("htu"), s.cfg.Issuer+d.Path):
 		return Key{}, badProof("is for another address (htu)")
-	case !dated || skew.Abs() > window:
+	case !dated || now.Sub(issued).Abs() > window:
 		return Key{}, badProof("was not made within %s of now (iat)", window)
+	case c.has("exp") && (!ends || !expires.After(now)): // not needed, but what is said counts (RFC 7519 section 4.1.4)
+		return Key{}, badProof("has expired (exp)")
+	case c.has("nbf") && (!begun || begins.After(now.Add(window))):
+		return Key{}, badProof("is from the future (nbf)")
 	}
 	if d.AccessToken != "" {
 		sum := sha256.Sum256([]byte(d.AccessToken))
@@ -97,7 +103,7 @@ func (s *Service) ReadProof(text string, d Demand) (Key, error) {
 			return Key{}, badProof("is not for this access token (ath)")
 		}
 	}
-	if (c.has("nonce") || d.Nonce) && !s.goodNonce(c.text("nonce"), time.Now()) {
+	if (c.has("nonce") || d.Nonce) && !s.goodNonce(c.text("nonce"), now) {
 		return Key{}, ErrNonce
 	}
 	sum, err := key.Thumbprint(crypto.SHA256)

@@ -1043,6 +1043,54 @@ func forms(t *testing.T, _ *backend, r *replica) {
 }
 
 // The modes of the answer; what is shown is escaped, and pages have the headers that keep them from harm.
+// A semicolon is a character like others, as RFC 3986 and the URL standard have it; a % that begins no escape is told to the client, if that and
+// its redirect URI can be read.
+func TestCharactersThatAreNotEncoded(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		const odd = "https://shop.example.com/cb;v=1"
+		c := r.shop(t, "shop", trusted, func(c *clients.Client) { c.RedirectURIs = []string{callback, odd} })
+		single, u, s := r.shop(t, "single", trusted), r.user(t, "alice"), r.surfer(t)
+		s.grant(ask(c), u).code(t)
+		send := func(byPost bool, query string) view {
+			t.Helper()
+			if byPost {
+				return s.open(http.MethodPost, "/authorize", query)
+			}
+			return s.open(http.MethodGet, "/authorize?"+query, "")
+		}
+		for _, byPost := range []bool{false, true} {
+			good := ask(c, "state", "", "redirect_uri", "").Encode()
+			here := good + "&redirect_uri=" + url.QueryEscape(callback)
+			v := send(byPost, here+"&state=a;b&foo=1;bar=2;")
+			if v.code(t); v.location.Query().Get("state") != "a;b" {
+				t.Errorf("sent to %v", v.location)
+			}
+			if v := send(byPost, good+"&redirect_uri="+odd); !strings.HasPrefix(v.header.Get("Location"), odd+"?code=") {
+				t.Errorf("sent to %v", v.location)
+			}
+			for _, bad := range []string{"&foo=%", "&foo=%zz", "&%zz", "&scope=%4", "&code_challenge=%%41"} {
+				v := send(byPost, here+"&state=x;y"+bad)
+				if v.refused(t, "invalid_request"); v.location == nil || v.location.Query().Get("state") != "x;y" {
+					t.Errorf("%s: sent to %v", bad, v.location)
+				}
+			}
+			v = send(byPost, here+"&state=%zz%20a")
+			if v.refused(t, "invalid_request"); v.location == nil || v.location.Query().Get("state") != "%zz a" {
+				t.Errorf("sent to %v", v.location)
+			}
+			for _, bad := range []string{good + "&redirect_uri=" + odd + "%", "client_id=sho%zz&redirect_uri=" + url.QueryEscape(callback), here + "&redirect_uri=%zz", "client_id=" + single.ID + "&redirect_uri=%zz"} {
+				send(byPost, bad).page(t, http.StatusBadRequest)
+			}
+		}
+		// Who has no cookie yet is not sent on with what was sent in another way.
+		if v := r.surfer(t).open(http.MethodPost, "/authorize", ask(c).Encode()+"&foo=%zz", header("Sec-Fetch-Site", "cross-site")); v.location == nil || v.location.Query().Get("error") != "invalid_request" {
+			t.Errorf("%d, %v", v.status, v.location)
+		}
+		s.open(http.MethodGet, "/logout?state=a;b&client_id="+c.ID, "").page(t, http.StatusOK)
+		s.open(http.MethodGet, "/logout?state=%zz", "").page(t, http.StatusBadRequest)
+	})
+}
+
 func TestAnswersAndPages(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {
 		const evil = `"><script>alert(1)</script>`

@@ -244,7 +244,10 @@ func TestBrowserFlowTraps(t *testing.T) {
 		{"35 parameters of megabytes", func(t *testing.T, x *exam) {
 			for name, most := range map[string]int{"scope": 4 << 10, "state": 2 << 10, "nonce": 1 << 10, "claims": 16 << 10, "login_hint": 1 << 10, "resource": 2 << 10, "prompt": 255, "acr_values": 1 << 10} {
 				for _, long := range []string{strings.Repeat("x", most+1), strings.Repeat("x", 60<<10)} {
-					x.s.authorize(x.request(x.one, name, long)).refused(t, "invalid_request")
+					v := x.s.authorize(x.request(x.one, name, long))
+					if v.refused(t, "invalid_request"); name == "state" && v.parameters(t, "query").Get("state") != long {
+						t.Errorf("a state of %d bytes came back otherwise", len(long))
+					}
 				}
 			}
 			if v := x.s.grant(x.request(x.one, "nonce", strings.Repeat("x", 1<<10)), x.user); payload(t, x.redeem(t, x.one, v.code(t), "code_verifier", "").text("id_token"))["nonce"] != strings.Repeat("x", 1<<10) {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -47,6 +48,22 @@ func TestClaimsGoNoFurtherThanConsentAndRegistration(t *testing.T) {
 			q.Set("prompt", "none")
 			s.authorize(q).code(t)
 		}},
+	})
+}
+
+// What is said twice, and in two ways, is no consent.
+func TestADecisionIsOne(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		c, u, s := r.shop(t, "shop"), r.user(t, "alice"), r.surfer(t)
+		v := s.enter(s.authorize(ask(c)), u)
+		for _, decision := range []string{"decision=allow&decision=deny", "decision=deny&decision=allow", "decision=allow&decision=allow", "decision=allow&x=1&x=1"} {
+			s.open(http.MethodPost, v.action, v.hidden.Encode()+"&"+decision).page(t, http.StatusBadRequest)
+		}
+		s.authorize(ask(c, "prompt", "none")).refused(t, "consent_required")
+		s.submit(v, "decision", "allow").code(t)
+		out := s.open(http.MethodGet, "/logout", "")
+		s.open(http.MethodPost, out.action, out.hidden.Encode()+"&decision=logout&decision=stay").page(t, http.StatusBadRequest)
+		s.authorize(ask(c, "prompt", "none")).code(t)
 	})
 }
 

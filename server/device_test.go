@@ -252,6 +252,31 @@ func TestDeviceConformance(t *testing.T) {
 			}
 		})
 	})
+	t.Run("2 a right code is no guess, and takes back none", func(t *testing.T) {
+		onBackends(t, func(t *testing.T, b *backend) {
+			r := start(t, b, capOf(5))
+			c, known := r.tv(t, "tv"), r.surfer(t)
+			known.approve(r.device(t, c).userCode, r.user(t, "ann")) // is logged in from now on
+			for office, s := range map[string]*surfer{"192.0.2.1": r.surfer(t), "192.0.2.2": known} {
+				right := func(status int) {
+					t.Helper()
+					if v := s.typeCode(r.device(t, c).userCode, from(office)); v.status != status {
+						t.Errorf("a right one from %s: %d, want %d", office, v.status, status)
+					}
+				}
+				for range 12 {
+					right(200)
+				}
+				for i := range 5 {
+					right(200)
+					if v := s.typeCode(fmt.Sprintf("BCDF-GG%cH", "BCDFGHJKLM"[i]), from(office)); v.status != 400 {
+						t.Errorf("guess %d from %s: %d", i, office, v.status)
+					}
+				}
+				right(http.StatusTooManyRequests)
+			}
+		})
+	})
 	t.Run("2 the complete address asks as well before it approves, and to look at it is no guess", func(t *testing.T) {
 		each(t, func(t *testing.T, r *replica) {
 			ann := r.user(t, "ann")

@@ -22,7 +22,7 @@ func FuzzAuthorize(f *testing.F) {
 	} {
 		f.Add(q.Encode())
 	}
-	for _, raw := range []string{"", "client_id=shop", "client_id=shop&redirect_uri=x", "%", "a;b", "client_id=shop&client_id=shop", "client_id=%00", "client_id=shop&response_type=code&code_challenge_method=S256"} {
+	for _, raw := range []string{"", "client_id=shop", "client_id=shop&redirect_uri=x", "%", "a;b", "client_id=shop&client_id=shop", "client_id=%00", "client_id=shop&response_type=code&code_challenge_method=S256", "client_id=shop&state=a;b%", "client_id=shop&redirect_uri=%zz"} {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, query string) {

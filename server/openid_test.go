@@ -98,7 +98,17 @@ func TestOpenIDConnectConformance(t *testing.T) {
 				}
 			}
 			challenge(r.get(t, "/userinfo").want(t, http.StatusUnauthorized, "invalid_token"), `Bearer realm="signet"`)
-			r.get(t, "/userinfo?access_token="+token).want(t, http.StatusBadRequest, "invalid_request")
+			for name, a := range map[string]answer{
+				"in the query":        r.get(t, "/userinfo?access_token="+token),
+				"twice":               r.do(t, r.request(t.Context(), "/userinfo", "access_token="+token, only("Authorization", "Bearer "+token))),
+				"repeated":            r.do(t, r.request(t.Context(), "/userinfo", "access_token="+token+"&access_token="+token)),
+				"in a form of no use": r.do(t, r.request(t.Context(), "/userinfo", "access_token=%zz")),
+				"in two headers":      r.get(t, "/userinfo", header("Authorization", "Bearer "+token), header("Authorization", "Bearer "+token)),
+			} {
+				if a.want(t, http.StatusBadRequest, "invalid_request"); len(a.header.Values("WWW-Authenticate")) != 1 || a.header.Get("WWW-Authenticate") != `Bearer realm="signet", error="invalid_request"` {
+					t.Errorf("%s: %q", name, a.header.Values("WWW-Authenticate"))
+				}
+			}
 			r.get(t, "/userinfo", only("Cookie", "signet_at="+token)).want(t, http.StatusUnauthorized, "invalid_token") // any origin may call it
 			for _, bad := range []string{"x", "", token + "x", "x y", "\xff", strings.Repeat("x", 60<<10)} {
 				with(bad).want(t, http.StatusUnauthorized, "invalid_token")
@@ -107,7 +117,9 @@ func TestOpenIDConnectConformance(t *testing.T) {
 			plain := r.redeem(t, c, s.authorize(ask(c, "scope", "email")).code(t)).issued(t).text("access_token")
 			challenge(with(plain).want(t, http.StatusForbidden, "insufficient_scope"), `Bearer realm="signet", error="insufficient_scope", scope="openid"`)
 			machine := r.app(t, "machine", scope("openid"))
-			with(r.token(t, machine, "grant_type", "client_credentials").issued(t).text("access_token")).want(t, http.StatusForbidden, "insufficient_scope")
+			if a := with(r.token(t, machine, "grant_type", "client_credentials").issued(t).text("access_token")).want(t, http.StatusForbidden, "insufficient_scope"); !strings.Contains(a.text("error_description"), "no user") {
+				t.Errorf("a token of no user: %s", a.body)
+			}
 			isRevoked(t, r.revoke(t, c, token))
 			with(token).want(t, http.StatusUnauthorized, "invalid_token")
 			live := r.redeem(t, c, s.authorize(ask(c)).code(t)).issued(t).text("access_token")

@@ -187,6 +187,9 @@ func TestClientAssertions(t *testing.T) {
 		}
 		used := key.assertion(t, c.ID)
 		r.send(t, "/token", asserting(used, machines...)).issued(t)
+		if a := r.send(t, "/token", asserting(used, machines...)); !strings.HasPrefix(a.text("error_description"), "the client assertion was used before") {
+			t.Errorf("the same again: %s", a.body)
+		}
 		hmac, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: []byte(strings.Repeat("k", 32))}, nil)
 		check(t, err)
 		symmetric, err := hmac.Sign([]byte(`{"iss":"machine","sub":"machine","aud":"` + issuer + `","jti":"1","exp":99999999999}`))
@@ -237,7 +240,6 @@ func TestClientAssertions(t *testing.T) {
 		}
 		fresh := func() string { return key.assertion(t, c.ID) }
 		for name, body := range map[string]string{
-			"beside a secret":                 asserting(fresh(), append(machines, "client_secret", "sgs_x")...),
 			"beside another client's id":      asserting(fresh(), append(machines, "client_id", "neighbour")...),
 			"another type":                    form("client_assertion_type", "saml", "client_assertion", fresh(), "grant_type", "client_credentials").Encode(),
 			"no type":                         form("client_assertion", fresh(), "grant_type", "client_credentials").Encode(),
@@ -250,7 +252,8 @@ func TestClientAssertions(t *testing.T) {
 			_ = name
 		}
 		r.send(t, "/token", asserting(fresh(), machines...)+"&client_assertion="+fresh()).want(t, http.StatusBadRequest, "invalid_request") // repeated
-		r.send(t, "/token", asserting(fresh(), machines...), basic(c.ID, "x")).want(t, http.StatusUnauthorized, "invalid_client")
+		r.send(t, "/token", asserting(fresh(), machines...), basic(c.ID, "x")).want(t, http.StatusBadRequest, "invalid_request")            // RFC 6749 section 2.3
+		r.send(t, "/token", asserting(fresh(), append(machines, "client_secret", "sgs_x")...)).want(t, http.StatusBadRequest, "invalid_request")
 		r.send(t, "/token", asserting(fresh(), append(machines, "client_id", c.ID)...)).issued(t)
 
 		token := r.send(t, "/token", asserting(fresh(), machines...)).issued(t).text("access_token")
@@ -547,6 +550,13 @@ func (k keyPair) bound(t testing.TB, method, path string, change ...set) option 
 	return header("DPoP", k.proof(t, method, path, change...))
 }
 
+// ofDPoP tells whether the one challenge of an answer is of the scheme DPoP, and has that error.
+func ofDPoP(a answer, code string) bool {
+	challenges := a.header.Values("WWW-Authenticate")
+	return len(challenges) == 1 && strings.HasPrefix(challenges[0], "DPoP ") && strings.Contains(challenges[0], `error="`+code+`"`) &&
+		strings.HasSuffix(challenges[0], `, algs="ES256 PS256 EdDSA"`)
+}
+
 // A proof is what RFC 9449 section 4.3 asks for, or refused.
 func TestDPoPProofs(t *testing.T) {
 	onBackends(t, func(t *testing.T, b *backend) {
@@ -606,6 +616,10 @@ func TestDPoPProofs(t *testing.T) {
 			"80 s ahead":           key.proof(t, "POST", "/token", set{"iat": now + 80}),
 			"an hour ago":          key.proof(t, "POST", "/token", set{"iat": now - 3600}),
 			"an hour ahead":        key.proof(t, "POST", "/token", set{"iat": now + 3600}),
+			"expired":              key.proof(t, "POST", "/token", set{"exp": now - 1}),
+			"an exp of text":       key.proof(t, "POST", "/token", set{"exp": "never"}),
+			"nbf ahead":            key.proof(t, "POST", "/token", set{"nbf": now + 80}),
+			"an nbf of text":       key.proof(t, "POST", "/token", set{"nbf": "now"}),
 			"the same again":       used,
 			"the same, other port": key.proof(t, "POST", "/token", set{"jti": payload(t, used)["jti"], "htu": issuer + ":443/token"}),
 			"no JWT":               "x",
@@ -732,6 +746,9 @@ func TestBoundTokens(t *testing.T) {
 				if a.status != http.StatusUnauthorized || !strings.Contains(challenges, `algs="ES256 PS256 EdDSA"`) || !strings.Contains(challenges, "DPoP ") {
 					t.Errorf("%s, %s: %d %s, %q", path, name, a.status, a.body, challenges)
 				}
+				if name == "another key" && !ofDPoP(a, "invalid_token") {
+					t.Errorf("%s, %s: %q", path, name, challenges)
+				}
 				if strings.HasPrefix(name, "as Bearer") && !strings.Contains(a.text("error_description"), "DPoP") {
 					t.Errorf("%s, %s: %s does not tell why", path, name, a.body)
 				}
@@ -747,9 +764,16 @@ func TestBoundTokens(t *testing.T) {
 			t.Errorf("a replay at a refresh is recorded so: %+v", events)
 		}
 		unbound := r.login(t, c, u).AccessToken
+		plain := r.post(t, "/token", r.app(t, "reader"), form("grant_type", "password", "username", u.Username, "password", password), key.bound(t, "POST", "/token")).issued(t).text("access_token")
+		for _, path := range []string{"/account", "/userinfo"} {
+			a := r.get(t, path, header("Authorization", "DPoP "+plain), key.bound(t, "GET", path, set{"ath": athOf(plain)}))
+			if a.status != http.StatusForbidden || !ofDPoP(a, "insufficient_scope") {
+				t.Errorf("%s: a token of another scope: %d %s %v", path, a.status, a.body, a.header.Values("WWW-Authenticate"))
+			}
+		}
 		for _, path := range []string{"/account", "/userinfo", "/admin/clients"} {
 			a := r.get(t, path, header("Authorization", "DPoP "+unbound), key.bound(t, "GET", path, set{"ath": athOf(unbound)}))
-			if a.status != http.StatusUnauthorized || a.text("error") != "invalid_token" {
+			if a.status != http.StatusUnauthorized || a.text("error") != "invalid_token" || !ofDPoP(a, "invalid_token") {
 				t.Errorf("%s: an unbound token as DPoP: %d %s", path, a.status, a.body)
 			}
 		}

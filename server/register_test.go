@@ -258,7 +258,7 @@ func TestRegistrationConformance(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					if _, _, err := on.clients.Register(context.Background(), asked, token, origin); err == nil {
+					if _, _, err := on.clients.Register(context.Background(), asked, token, func() error { return nil }, origin); err == nil {
 						good.Add(1)
 					}
 				})
@@ -277,6 +277,9 @@ func TestRegistrationConformance(t *testing.T) {
 	t.Run("4 open mode: bounded per address", func(t *testing.T) {
 		onBackends(t, func(t *testing.T, b *backend) {
 			r := start(t, b, registering(clients.RegistrationOpen))
+			for i := range 60 { // what is refused is none of them
+				r.speak(t, "POST", "/register", "", []string{`{"redirect_uris": []}`, `{`, `{"software_statement": "x"}`, `{"redirect_uris": ["` + callback + `"], "scope": "read"}`}[i%4], from("192.0.2.1")).is(t, 400)
+			}
 			status := map[int]int{}
 			for range 200 {
 				status[r.speak(t, "POST", "/register", "", goodApp, from("192.0.2.1")).status]++

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -102,10 +103,11 @@ func badRequests(c *clients.Client) []request400 {
 	}
 	for _, name := range []string{
 		"grant_type", "username", "password", "scope", "resource", "refresh_token", "token", "access_token", "token_type_hint",
-		"client_id", "client_secret",
+		"client_id", "client_secret", "client_assertion", "client_assertion_type", "code", "code_verifier", "device_code", "subject_token", "actor_token",
+		"id_token_hint",
 	} {
 		f := with("username", "alice", "password", password)
-		value := f.Get(name)
+		value := cmp.Or(f.Get(name), "x")
 		f.Del(name)
 		cases = append(cases, request400{name: "in the query string: " + name, form: f, query: "?" + name + "=" + url.QueryEscape(value), options: []option{auth}})
 	}
@@ -393,6 +395,30 @@ func TestCORS(t *testing.T) {
 				t.Errorf("of a disabled client: %q", got)
 			}
 		})
+	})
+	t.Run("of the documents, for anybody", func(t *testing.T) {
+		each(t, func(t *testing.T, r *replica) {
+			for _, path := range []string{
+				"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server/auth", "/.well-known/jwks.json", "/openapi.yaml",
+			} {
+				for method, want := range map[string]string{"GET": "*", "HEAD": "*", "POST": ""} {
+					a := r.do(t, r.request(t.Context(), path, "", header("Origin", page), func(req *http.Request) {
+						req.Method = http.MethodOptions
+						req.Header.Set("Access-Control-Request-Method", method)
+						req.Header.Set("Access-Control-Request-Headers", "authorization,x-request-id")
+					}))
+					h := a.header
+					if a.status != http.StatusNoContent || h.Get("Access-Control-Allow-Origin") != want || h.Get("Access-Control-Allow-Credentials") != "" ||
+						want != "" && (h.Get("Access-Control-Allow-Methods") != method || h.Get("Access-Control-Allow-Headers") != "authorization,x-request-id") {
+						t.Errorf("%s: preflight of %s: %d %v", path, method, a.status, h)
+					}
+					commonHeaders(t, a)
+				}
+				if a := r.get(t, path, header("Origin", page)); a.status != http.StatusOK || a.header.Get("Access-Control-Allow-Origin") != "*" {
+					t.Errorf("%s: %d %v", path, a.status, a.header)
+				}
+			}
+		}, func(s *settings) { s.issuer = "https://example.com/auth" })
 	})
 	t.Run("a preflight has the headers of every answer", func(t *testing.T) {
 		each(t, func(t *testing.T, r *replica) { commonHeaders(t, preflight(t, r, "/token", page)) },

@@ -150,7 +150,7 @@ func (s *Server) Public() http.Handler {
 }
 
 // fromBrowsers lets scripts of other origins call what is for them (Fetch standard, CORS protocol): those of the configured
-// origins, and of the pages that public clients are sent back to, /token and /revoke; those of any origin /userinfo and /register; those of
+// origins, and of the pages that public clients are sent back to, /token, /revoke and /par; those of any origin /userinfo, /register and the documents; those of
 // the clients' browser_origins, with cookies, /session and /account. Which client's page may do what is for those endpoints to say.
 func (s *Server) fromBrowsers() gin.HandlerFunc {
 	options := cors.Options{
@@ -177,7 +177,10 @@ func (s *Server) fromBrowsers() gin.HandlerFunc {
 	anybody := cors.New(options)
 	options.AllowedMethods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}
 	registration := cors.New(options)
+	options.AllowedMethods = []string{http.MethodGet, http.MethodHead}
+	documents := cors.New(options)
 	return func(c *gin.Context) {
+		preflight := c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != ""
 		var protocol *cors.Cors
 		switch first, _, _ := strings.Cut(strings.TrimPrefix(c.Request.URL.Path, "/"), "/"); first {
 		case "token", "revoke", "par":
@@ -191,13 +194,18 @@ func (s *Server) fromBrowsers() gin.HandlerFunc {
 			protocol = registration
 		case "session", "account":
 			protocol = cookies
+		case ".well-known", "openapi.yaml": // whose answers say themselves that any origin may read them
+			if !preflight {
+				return
+			}
+			protocol = documents
 		default:
 			return
 		}
 		asBrowsersAsk(c.Request.Header)
 		protocol.HandlerFunc(c.Writer, c.Request)
-		if c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != "" {
-			c.Abort() // a preflight, which is answered
+		if preflight {
+			c.Abort() // it is answered
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"testing"
 
@@ -123,8 +122,8 @@ func (s *surfer) submit(v view, pairs ...string) view {
 		s.t.Fatalf("there is no form to send: %d %.300s", v.status, v.body)
 	}
 	f := url.Values{}
-	for name, values := range v.hidden {
-		f[name] = slices.Clone(values)
+	for name, values := range v.hidden { // of a page's forms one is sent
+		f[name] = values[len(values)-1:]
 	}
 	for i := 0; i < len(pairs); i += 2 {
 		f.Set(pairs[i], pairs[i+1])

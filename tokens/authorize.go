@@ -3,6 +3,7 @@ package tokens
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 var (
 	ErrInvalidToken      = errors.New("the access token is unknown, expired or revoked, or not for this server")
 	ErrInsufficientScope = errors.New("the access token does not hold the scope")
+	ErrOfNoUser          = fmt.Errorf("%w: it is of no user", ErrInsufficientScope)
 )
 
 // Access is whom a call of Signet's own API speaks for.

@@ -116,7 +116,7 @@ func (s *Service) UserInfo(ctx context.Context, token string, key proofs.Key) (m
 	case err != nil:
 		return nil, err
 	case a.UserID == "":
-		return nil, ErrInsufficientScope
+		return nil, ErrOfNoUser
 	case !slices.Contains(a.Scope, clients.ScopeOpenID) || !slices.Contains(h.Scope, clients.ScopeOpenID):
 		return nil, ErrInsufficientScope
 	}

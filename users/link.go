@@ -274,9 +274,21 @@ func (s *Service) CountRequest(ctx context.Context, recipient string, o audit.Or
 }
 
 // CountGuess counts that somebody has typed a user code, before it is looked up: of the codes of others no more than a few can be tried by a
-// user, who may be nobody yet, and from an address. The same code counts once, and a right one is counted too. It returns a ThrottledError,
-// or the database's error.
+// user, who may be nobody yet, and from an address. The same code counts once. It returns a ThrottledError, or the database's error.
 func (s *Service) CountGuess(ctx context.Context, userID, code string, o audit.Origin) error {
+	counted, err := s.store.CountLoginFailure(ctx, s.guess(userID, code, o), audit.Event{}, audit.Event{})
+	if err == nil && counted.Wait > 0 {
+		err = s.throttled(counted.Wait)
+	}
+	return err
+}
+
+// TakeBackGuess takes back what CountGuess has counted, for a code that was right, and nothing of what was counted for others.
+func (s *Service) TakeBackGuess(ctx context.Context, userID, code string, o audit.Origin) error {
+	return s.store.TakeBackFailure(ctx, s.guess(userID, code, o))
+}
+
+func (s *Service) guess(userID, code string, o audit.Origin) Attempt {
 	a := Attempt{
 		Address: s.digest("user code from", network(o.Address)), Password: s.digest("user code", code),
 		Max: s.cfg.MaxFailures, Window: s.cfg.Window,
@@ -284,11 +296,7 @@ func (s *Service) CountGuess(ctx context.Context, userID, code string, o audit.O
 	if a.Username = a.Address; userID != "" {
 		a.Username = s.digest("user code by", userID)
 	}
-	counted, err := s.store.CountLoginFailure(ctx, a, audit.Event{}, audit.Event{})
-	if err == nil && counted.Wait > 0 {
-		err = s.throttled(counted.Wait)
-	}
-	return err
+	return a
 }
 
 // CountRegistration counts that a client registers itself from an address, of which only so many may in a day. It returns a

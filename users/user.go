@@ -88,6 +88,8 @@ type Store interface {
 	// CountLoginFailure counts the failed attempt for its username and its address, the same password once, and writes
 	// the events of what it changed. Beyond the cap it counts nothing and tells how long to wait.
 	CountLoginFailure(ctx context.Context, a Attempt, failed, throttled audit.Event) (Counted, error)
+	// TakeBackFailure forgets the attempt's password among the failures of its username and its address, and nothing else of them.
+	TakeBackFailure(ctx context.Context, a Attempt) error
 	// ClearLoginFailures forgets the failures of the username, unless the cap was reached meanwhile, by guesses made
 	// at the same time: then it returns how long to wait.
 	ClearLoginFailures(ctx context.Context, a Attempt) (time.Duration, error)

@@ -90,5 +90,5 @@ func fail(c *gin.Context, err error) {
 	case errors.Is(err, tokens.ErrNoSession):
 		err = notFound("there is no such session")
 	}
-	oauth.Fail(c.Request.Context(), c.Writer, err)
+	oauth.FailResource(c, err)
 }

@@ -39,12 +39,12 @@ var maxParameter = map[string]int{
 // on a page.
 func (s *Server) authorize(c *gin.Context) {
 	ctx := c.Request.Context()
-	form, err := authorizationForm(c)
-	if err != nil {
-		s.refusePage(c, nil, err)
+	form, malformed := authorizationForm(c)
+	if form == nil {
+		s.refusePage(c, nil, malformed)
 		return
 	}
-	if authorizations.IsPushed(value(form, "request_uri")) && s.comesAgain(c, authorizePath, form) {
+	if malformed == nil && authorizations.IsPushed(value(form, "request_uri")) && s.comesAgain(c, authorizePath, form) {
 		return
 	}
 	form, pushed, err := s.takeUp(c, form)
@@ -55,6 +55,10 @@ func (s *Server) authorize(c *gin.Context) {
 	client, target, err := s.target(ctx, form)
 	if err != nil {
 		s.refusePage(c, locales(form), err)
+		return
+	}
+	if malformed != nil {
+		s.refuseUnseen(c, client, target, form, malformed)
 		return
 	}
 	if pushed == nil && client.NeedsPAR() {
@@ -85,7 +89,8 @@ func (s *Server) refuseUnseen(c *gin.Context, client *clients.Client, t target, 
 	s.answerError(c, t, err)
 }
 
-// authorizationForm reads the parameters, from the query of a GET or the body of a POST.
+// authorizationForm reads the parameters, from the query of a GET or the body of a POST. Of a form with a malformed escape it returns, beside
+// the error, what the URL standard makes of it: who sent it can be told.
 func authorizationForm(c *gin.Context) (url.Values, error) {
 	text := c.Request.URL.RawQuery
 	if c.Request.Method == http.MethodPost {
@@ -95,11 +100,31 @@ func authorizationForm(c *gin.Context) (url.Values, error) {
 		}
 		text = string(body)
 	}
-	form, err := url.ParseQuery(text)
-	if err != nil {
-		return nil, invalidRequest("the request is not a well-formed form: a % or a ; in it is not encoded")
+	text = strings.ReplaceAll(text, ";", "%3B") // which net/url refuses, and RFC 3986 and the URL standard do not
+	taken := literal(text)
+	form, err := url.ParseQuery(taken)
+	switch {
+	case err != nil:
+		return nil, invalidRequest("the request is not a well-formed form")
+	case taken != text:
+		return form, invalidRequest("the request is not a well-formed form: a % in it is not encoded")
 	}
 	return form, nil
+}
+
+// literal encodes each % that begins no escape.
+func literal(text string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		b.WriteByte(text[i])
+		if text[i] != '%' {
+			continue
+		}
+		if _, err := url.QueryUnescape(text[i:min(i+3, len(text))]); err != nil {
+			b.WriteString("25")
+		}
+	}
+	return b.String()
 }
 
 // comesAgain sends a browser that another site's page has made post the request to the same place by GET: only so does it
@@ -176,9 +201,7 @@ func (s *Server) target(ctx context.Context, form url.Values) (*clients.Client, 
 	if mode := authorizations.ResponseMode(value(form, "response_mode")); slices.Contains(authorizations.ResponseModes, mode) {
 		t.mode = mode
 	}
-	if state := value(form, "state"); len(state) <= maxParameter["state"] {
-		t.state = []byte(state)
-	}
+	t.state = []byte(value(form, "state"))
 	if t.mode == authorizations.FormPost && (!strings.HasPrefix(uri, "http") || !formText(t.state)) {
 		t.mode = authorizations.Query
 	}

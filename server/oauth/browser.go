@@ -163,12 +163,24 @@ func (s *Server) formOf(c *gin.Context) (url.Values, bool) {
 		return nil, false
 	}
 	form, err := url.ParseQuery(string(body))
-	if err != nil {
-		s.refusePage(c, nil, invalidRequest("the form is malformed"))
+	if err != nil || repeats(form) {
+		s.refusePage(c, nil, errUnreadable)
 		return nil, false
 	}
 	return form, true
 }
+
+// repeats tells whether a field is there twice, as none of the pages sends it.
+func repeats(form url.Values) bool {
+	for _, values := range form {
+		if len(values) > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+var errUnreadable = invalidRequest("the form is malformed, or a field of it is repeated")
 
 // fromHere tells whether a form comes from one of the pages, as far as the browser says. Those that say nothing, or hide it as the
 // pages' own policy has them do, have the sealed request to show.

@@ -11,12 +11,12 @@ import (
 // assertClient authenticates a client by its assertion (RFC 7521 section 4.2, RFC 7523 section 2.2).
 func (s *Server) assertClient(r *http.Request, form url.Values, known knower) (*clients.Client, error) {
 	switch {
+	case form.Has("client_secret"), len(r.Header.Values("Authorization")) > 0:
+		return nil, invalidRequest("two client authentications at once: an assertion and a secret")
 	case form.Get("client_assertion_type") != proofs.AssertionType:
 		return nil, invalidClient("the client_assertion_type has to be " + proofs.AssertionType)
 	case !form.Has("client_assertion"):
 		return nil, invalidClient("the parameter client_assertion is missing")
-	case form.Has("client_secret"), len(r.Header.Values("Authorization")) > 0:
-		return nil, invalidClient("two client authentications at once: an assertion and a secret")
 	}
 	a, err := proofs.ParseAssertion(form.Get("client_assertion"))
 	if err != nil {

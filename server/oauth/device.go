@@ -123,16 +123,19 @@ func (s *Server) chooseDevice(c *gin.Context) {
 	}
 	v.UserCode = code.String()
 	l, known, err := s.logins.Current(ctx, s.loginCookie(c.Request))
+	visitor := "" // counted with others of that address alone
+	if known {
+		visitor = l.UserID
+	}
 	if err == nil {
-		visitor := "" // counted with others of that address alone
-		if known {
-			visitor = l.UserID
-		}
 		err = s.users.CountGuess(ctx, visitor, string(code), info.Origin)
 	}
 	var d authorizations.Device
 	if err == nil {
 		d, ok, err = s.authorizations.Device(ctx, code)
+	}
+	if err == nil && ok {
+		err = s.users.TakeBackGuess(ctx, visitor, string(code), info.Origin)
 	}
 	var throttled *users.ThrottledError
 	switch info.Err = err; {

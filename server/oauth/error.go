@@ -8,7 +8,10 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/gin-gonic/gin"
 
 	"signet/clients"
 	"signet/logins"
@@ -121,6 +124,18 @@ func Fail(ctx context.Context, w http.ResponseWriter, err error) {
 		w.Header()[name] = values
 	}
 	WriteError(w, e.Status, e.Code, e.Description)
+}
+
+// FailResource is Fail for what access tokens are presented to: the challenge is of the scheme that the token came with (RFC 9449 section 7.1).
+func FailResource(c *gin.Context, err error) {
+	e := explain(err)
+	scheme, _, sent := strings.Cut(c.GetHeader("Authorization"), " ")
+	if parameters, bearer := strings.CutPrefix(e.Challenge, "Bearer "); bearer && sent && strings.EqualFold(scheme, tokens.DPoP) {
+		proven := *e
+		proven.Challenge, proven.OrByProof = "DPoP "+parameters+", "+proofAlgs, false
+		err = &proven
+	}
+	Fail(c.Request.Context(), c.Writer, err)
 }
 
 // WriteError answers with an error object.

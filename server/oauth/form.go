@@ -17,7 +17,8 @@ const maxBody = 64 << 10
 var parameters = []string{
 	"grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "username", "password", "scope", "resource",
 	"refresh_token", "access_token", "token", "token_type_hint", "code", "code_verifier", "redirect_uri", "assertion",
-	"request_uri", "state", "nonce", "code_challenge", "dpop_jkt",
+	"request_uri", "state", "nonce", "code_challenge", "dpop_jkt", "id_token_hint", "login_hint", "claims",
+	"device_code", "user_code", "subject_token", "subject_token_type", "actor_token", "actor_token_type", "requested_token_type", "audience",
 }
 
 // readForm reads the parameters of a request from its body, and refuses them in the query string.

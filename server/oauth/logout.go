@@ -100,6 +100,10 @@ func (s *Server) confirmLogout(c *gin.Context, form url.Values) {
 		s.pages.Error(c, http.StatusForbidden, nil, pages.Error{Kind: pages.Foreign})
 		return
 	}
+	if repeats(form) {
+		s.refusePage(c, nil, errUnreadable)
+		return
+	}
 	p, ok := s.pending(c, authorizations.StageLogout, form)
 	if !ok {
 		return

@@ -37,13 +37,16 @@ func (s *Server) register(c *gin.Context) {
 	if err == nil {
 		asked, err = readRegistration(c)
 	}
-	if err == nil && s.clients.Registration() == clients.RegistrationOpen {
-		err = s.users.CountRegistration(ctx, info.Origin)
+	count := func() error {
+		if s.clients.Registration() != clients.RegistrationOpen {
+			return nil // the token says how many
+		}
+		return s.users.CountRegistration(ctx, info.Origin)
 	}
 	var registered clients.Client
 	var token string
 	if err == nil {
-		registered, token, err = s.clients.Register(ctx, asked, initial, info.Origin)
+		registered, token, err = s.clients.Register(ctx, asked, initial, count, info.Origin)
 	}
 	if err != nil {
 		failRegistration(c, err)

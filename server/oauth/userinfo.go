@@ -17,6 +17,10 @@ import (
 func (s *Server) userinfo(c *gin.Context) {
 	ctx := c.Request.Context()
 	token, byProof, err := presented(c)
+	var malformed *Error
+	if errors.As(err, &malformed) && malformed.Status == http.StatusBadRequest { // RFC 6750 section 3.1
+		malformed.Challenge = `Bearer realm="signet", error="` + malformed.Code + `"`
+	}
 	var key proofs.Key
 	if err == nil && byProof {
 		key, err = Holder(s.proofs, c.Writer, c.Request, token)
@@ -33,13 +37,17 @@ func (s *Server) userinfo(c *gin.Context) {
 			Description: "the access token is unknown, expired or revoked, or it is bound to a key (DPoP) that the request does not prove",
 		}
 	case errors.Is(err, tokens.ErrInsufficientScope):
+		description := "the access token does not hold the scope " + clients.ScopeOpenID
+		if errors.Is(err, tokens.ErrOfNoUser) {
+			description = "the access token is of no user: it was issued to the client itself"
+		}
 		err = &Error{
-			Status: http.StatusForbidden, Code: "insufficient_scope", Description: "the access token does not hold the scope " + clients.ScopeOpenID,
+			Status: http.StatusForbidden, Code: "insufficient_scope", Description: description,
 			Challenge: `Bearer realm="signet", error="insufficient_scope", scope="openid"`,
 		}
 	}
 	if err != nil {
-		Fail(ctx, c.Writer, err)
+		FailResource(c, err)
 		return
 	}
 	writeJSON(c.Writer, http.StatusOK, claims)

@@ -57,10 +57,13 @@ type file struct {
 	url     string
 }
 
-const maxLogo = 256 << 10 // bytes
+const (
+	maxLogo = 256 << 10 // bytes
+	svg     = "image/svg+xml"
+)
 
 var (
-	logoKinds = map[string]string{".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+	logoKinds = map[string]string{".svg": svg, ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 	color     = regexp.MustCompile(`^#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$`)
 )
 
@@ -89,7 +92,7 @@ func New(cfg Config) (*Pages, error) {
 			panic(err)
 		}
 	}
-	logo, kind := mark, "image/svg+xml"
+	logo, kind := mark, svg
 	if cfg.BrandLogo != "" {
 		if kind = logoKinds[strings.ToLower(filepath.Ext(cfg.BrandLogo))]; kind == "" {
 			return nil, fmt.Errorf("SIGNET_BRAND_LOGO: %q is no .svg, .png, .jpg or .webp file", cfg.BrandLogo)
@@ -156,7 +159,7 @@ func luminance(r, g, b uint8) float64 {
 
 // Routes adds the static files to r.
 func (p *Pages) Routes(r gin.IRouter) {
-	r.GET("/static/:digest/:name", func(c *gin.Context) {
+	serve := func(c *gin.Context) {
 		f, ok := p.static[c.Param("name")]
 		if !ok {
 			p.Error(c, http.StatusNotFound, nil, Error{Kind: NotFound})
@@ -166,9 +169,15 @@ func (p *Pages) Routes(r gin.IRouter) {
 			c.Header("Cache-Control", "public, max-age=31536000, immutable")
 			c.Writer.Header().Del("Pragma")
 		}
-		c.Header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox") // of a picture that is looked at by itself
+		policy := "default-src 'none'; sandbox" // of a picture that is looked at by itself
+		if f.kind == svg && bytes.Contains(f.content, []byte("style")) {
+			policy += "; style-src 'unsafe-inline'" // a logo's own: Firefox holds pictures in pages against their policy as well
+		}
+		c.Header("Content-Security-Policy", policy)
 		c.Data(http.StatusOK, f.kind, f.content)
-	})
+	}
+	r.GET("/static/:digest/:name", serve)
+	r.HEAD("/static/:digest/:name", serve)
 }
 
 // page is what every template gets.

@@ -277,6 +277,11 @@ func TestBrand(t *testing.T) {
 		if w.Code != http.StatusOK || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
 			t.Errorf("%s: %d %v", m[1], w.Code, w.Header())
 		}
+		head := httptest.NewRecorder()
+		r.ServeHTTP(head, httptest.NewRequest(http.MethodHead, m[1], nil))
+		if policy := head.Header().Get("Content-Security-Policy"); head.Code != http.StatusOK || policy != "default-src 'none'; sandbox" {
+			t.Errorf("HEAD %s: %d, the policy is %q", m[1], head.Code, policy)
+		}
 		if strings.HasSuffix(m[1], ".css") && !strings.Contains(w.Body.String(), "--accent:#ffdd00;--on-accent:#111") {
 			t.Error("the colour is not in the style, or its text cannot be read")
 		}

@@ -301,6 +301,17 @@ func countFailure(ctx context.Context, tx pgx.Tx, a users.Attempt, failed, throt
 	return count, nil
 }
 
+// TakeBackFailure implements users.Store. A statement for each row: none waits for a row while it holds another.
+func (s *Store) TakeBackFailure(ctx context.Context, a users.Attempt) error {
+	for _, subject := range a.Subjects() {
+		if _, err := s.exec(ctx, `UPDATE login_failures SET attempts = array_remove(attempts, @attempt) WHERE subject = @subject`,
+			named{"subject": subject, "attempt": a.Password}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ClearLoginFailures implements users.Store.
 func (s *Store) ClearLoginFailures(ctx context.Context, a users.Attempt) (time.Duration, error) {
 	wait, _, err := one(ctx, s, pgx.RowTo[time.Duration], `

@@ -1,8 +1,10 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -261,6 +263,24 @@ func (t tx) failures(ctx context.Context, a users.Attempt) ([]users.Failures, er
 		known = append(known, f)
 	}
 	return known, nil
+}
+
+// TakeBackFailure implements users.Store.
+func (s *Store) TakeBackFailure(ctx context.Context, a users.Attempt) error {
+	return s.write(ctx, func(ctx context.Context, t tx) error {
+		known, err := t.failures(ctx, a)
+		if err != nil {
+			return err
+		}
+		for _, f := range known {
+			left := slices.DeleteFunc(f.Attempts, func(d []byte) bool { return bytes.Equal(d, a.Password) })
+			if err := t.exec(ctx, `UPDATE login_failures SET attempts = @attempts WHERE subject = @subject`,
+				args{"subject": f.Subject, "attempts": list(left)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // ClearLoginFailures implements users.Store.

@@ -197,6 +197,43 @@ func (w *world) throttled(t testing.TB, a users.Attempt) bool {
 	return wait > 0
 }
 
+// What is taken back of failures is the one attempt.
+func TestTakeBackFailure(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		count := func(a users.Attempt, wantWait bool) {
+			t.Helper()
+			if wait := ok[users.Counted](t)(w.CountLoginFailure(t.Context(), a, audit.Event{}, audit.Event{})).Wait; wait > 0 != wantWait {
+				t.Errorf("to wait: %s", wait)
+			}
+		}
+		for _, alone := range []bool{false, true} {
+			attempt := func(password string) users.Attempt {
+				a := newAttempt("ann", "192.0.2.1", password)
+				if alone {
+					a.Address = digest("alone")
+					a.Username = a.Address
+				}
+				return a
+			}
+			check(t, w.TakeBackFailure(t.Context(), attempt("never counted")))
+			for i := range 2 * maxFailures {
+				right := attempt(fmt.Sprint("right ", i))
+				count(right, false)
+				check(t, w.TakeBackFailure(t.Context(), right))
+				check(t, w.TakeBackFailure(t.Context(), right))
+			}
+			for i := range maxFailures {
+				count(attempt(fmt.Sprint(i)), false)
+			}
+			check(t, w.TakeBackFailure(t.Context(), attempt("another")))
+			count(attempt("another"), true)
+			check(t, w.TakeBackFailure(t.Context(), attempt("0")))
+			count(attempt("another"), false)
+			count(attempt("one more"), true)
+		}
+	})
+}
+
 func TestLoginCandidate(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ann := w.addUser(t, "Ann")
