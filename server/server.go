@@ -36,7 +36,7 @@ import (
 // Config is what the operator decides about HTTP.
 type Config struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
-	CORSOrigins    []string       // browser origins that may call /token and /revoke
+	CORSOrigins    []string       // browser origins that may call /token, /revoke and /par
 	CookieDomain   string         // of the cookie with a browser session's access token; empty: the issuer's host alone
 
 	Pages      *pages.Pages           // what users see

@@ -281,7 +281,7 @@ func (f *clientFlags) notes(cmd *cobra.Command, c clients.Client) {
 	if cmd.Flags().Changed("redirect-uri") && len(c.RedirectURIs) > 0 && !c.May(clients.AuthorizationCode) {
 		note(cmd, "users cannot be sent there yet: add --grant authorization_code --grant refresh_token; they replace the grants that it has")
 	}
-	for _, token := range strings.Fields(strings.Join(f.scopes, " ")) {
+	for token := range strings.FieldsSeq(strings.Join(f.scopes, " ")) {
 		if strings.Contains(token, ",") {
 			note(cmd, "scopes are separated by spaces; %q is one scope", token)
 		}

@@ -18,7 +18,7 @@ func TestPrograms(t *testing.T) {
 	lookAtFiles(t)
 	source, err := os.ReadFile("../guides/add-signet-to.md")
 	check(t, err)
-	guide, script := string(source), ""
+	guide, script := string(source), "printf wonderland | signet user create alice --password-stdin\n" // who is there from the quick start
 	for _, m := range codeBlock.FindAllStringSubmatch(guide, -1) {
 		script += m[3]
 	}

@@ -87,7 +87,7 @@ func TestImportProfiles(t *testing.T) {
 		recent(t, "the time of the profile", got.UpdatedAt)
 		ann.CreatedAt, ann.UpdatedAt = got.CreatedAt, got.UpdatedAt
 		equal(t, "ann", got, ann.User)
-		if dora := ok[users.User](t)(w.User(t.Context(), "dora")); !dora.Profile.Empty() {
+		if dora := ok[users.User](t)(w.User(t.Context(), "dora")); !dora.Empty() {
 			t.Errorf("without a profile: %+v", dora.Profile)
 		}
 		if n := w.imports(t, []int{2}, with("ANN", "ann@example.com", true), with("carol", "ann@example.com", true), with("erin", "ann@example.com", true)); n != 0 {
