@@ -405,11 +405,11 @@ func TestCORS(t *testing.T) {
 					a := r.do(t, r.request(t.Context(), path, "", header("Origin", page), func(req *http.Request) {
 						req.Method = http.MethodOptions
 						req.Header.Set("Access-Control-Request-Method", method)
-						req.Header.Set("Access-Control-Request-Headers", "authorization,x-request-id")
+						req.Header.Set("Access-Control-Request-Headers", "authorization,mcp-protocol-version")
 					}))
 					h := a.header
 					if a.status != http.StatusNoContent || h.Get("Access-Control-Allow-Origin") != want || h.Get("Access-Control-Allow-Credentials") != "" ||
-						want != "" && (h.Get("Access-Control-Allow-Methods") != method || h.Get("Access-Control-Allow-Headers") != "authorization,x-request-id") {
+						want != "" && (h.Get("Access-Control-Allow-Methods") != method || h.Get("Access-Control-Allow-Headers") != "authorization,mcp-protocol-version") {
 						t.Errorf("%s: preflight of %s: %d %v", path, method, a.status, h)
 					}
 					commonHeaders(t, a)

@@ -177,7 +177,7 @@ func (s *Server) fromBrowsers() gin.HandlerFunc {
 	anybody := cors.New(options)
 	options.AllowedMethods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}
 	registration := cors.New(options)
-	options.AllowedMethods = []string{http.MethodGet, http.MethodHead}
+	options.AllowedMethods, options.AllowedHeaders = []string{http.MethodGet, http.MethodHead}, []string{"*"} // such as MCP-Protocol-Version
 	documents := cors.New(options)
 	return func(c *gin.Context) {
 		preflight := c.Request.Method == http.MethodOptions && c.GetHeader("Access-Control-Request-Method") != ""
