@@ -1,0 +1,180 @@
+package oauth
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"signet/authorizations"
+	"signet/clients"
+	"signet/logins"
+	"signet/server/request"
+)
+
+// standing is what a user has done already for the request at hand.
+type standing struct {
+	proved    bool      // who they are
+	chosen    bool      // as whom to go on
+	confirmed bool      // that the client is allowed what it asks for
+	login     string    // that the question was put to, if any
+	authTime  time.Time // likewise, with proved or confirmed
+}
+
+var (
+	errLoginRequired   = badRequest("login_required", "nobody is logged in, or not as the request wants it")
+	errConsentRequired = badRequest("consent_required", "the user has not allowed the client that yet")
+	errAccountRequired = badRequest("account_selection_required", "the user has to choose an account")
+	errAccessDenied    = badRequest("access_denied", "the user did not allow it")
+	errNotForCodes     = badRequest("unauthorized_client", "the client is not registered for the grant authorization_code")
+	errNotPushed       = invalidRequest("this client has to push its requests to /par first")
+	errSpentRequest    = badRequest("invalid_request_uri", "the request_uri is unknown, expired or used, or another client's or browser's; go back and begin anew")
+	errUnmetClass      = badRequest("unmet_authentication_requirements", "the user has not logged in by one of the ways that the claim acr is asked to tell of")
+)
+
+// proceed takes a request one step further: it asks the user for what is still wanted, one thing after the other, or answers it with
+// a code.
+func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizations.Request, st standing) {
+	ctx := c.Request.Context()
+	silent := r.Asks(authorizations.PromptNone)
+	for range 3 { // until nothing has changed between two looks
+		l, allowed, known, err := s.visitor(c, client)
+		if err != nil {
+			s.fail(c, r, err)
+			return
+		}
+		if known {
+			info := request.From(ctx)
+			info.UserID, info.SessionID = l.UserID, ""
+		}
+		if st.login != "" && (!known || l.ID != st.login || (st.confirmed || st.proved) && !l.Time.Equal(st.authTime)) {
+			st = standing{} // somebody else by now, or nobody: begin anew
+		}
+		ask, refused := s.wanted(r, client, l, allowed, known, st)
+		switch {
+		case refused != nil, silent && ask != nil:
+			if refused == nil {
+				refused = ask.silently
+			}
+			s.refuse(c, r, refused)
+			return
+		case ask != nil:
+			s.ask(c, client, r, l, allowed, ask.stage)
+			return
+		}
+		if r.Page != "" {
+			c.Redirect(http.StatusSeeOther, s.base+r.Page)
+			return
+		}
+		decision := authorizations.Allowed
+		switch {
+		case st.confirmed:
+			decision = authorizations.Confirmed
+		case client.SkipConsent:
+			decision = authorizations.Unasked
+		}
+		if err = s.grant(c, client, l, r, decision); err == nil {
+			return
+		}
+		if !errors.Is(err, authorizations.ErrChanged) {
+			s.fail(c, r, err)
+			return
+		}
+		if r.Device != "" && !s.waits(c, r) {
+			return
+		}
+		// The login has ended, or the client has changed: the next look tells which.
+		if _, err := s.clients.Recheck(ctx, client); err != nil && !errors.Is(err, clients.ErrUnauthenticated) {
+			s.fail(c, r, err)
+			return
+		}
+		changed, ok := s.resume(c, r)
+		if !ok {
+			return
+		}
+		client = changed
+	}
+	if r.Pushed != nil { // it led to a code meanwhile, in another tab
+		s.refusePage(c, r.Locales, errSpentRequest)
+		return
+	}
+	s.fail(c, r, authorizations.ErrChanged)
+}
+
+// grant answers a request with a code, or lets the device that asks begin its session.
+func (s *Server) grant(c *gin.Context, client *clients.Client, l visitorLogin, r *authorizations.Request, decision authorizations.Decision) error {
+	if r.Device != "" {
+		return s.approveDevice(c, client, l, r)
+	}
+	client, err := s.clients.Keep(c.Request.Context(), client, request.From(c.Request.Context()).Origin)
+	if errors.Is(err, clients.ErrUnauthenticated) || errors.Is(err, clients.ErrChanged) {
+		return authorizations.ErrChanged
+	}
+	if err != nil {
+		return err
+	}
+	code, err := s.authorizations.Issue(c.Request.Context(), client, l, r, decision, request.From(c.Request.Context()).Origin)
+	if err == nil {
+		s.answer(c, targetOf(r), [][2]string{{"code", code}})
+	}
+	return err
+}
+
+// question is what a user has to be asked.
+type question struct {
+	stage    authorizations.Stage
+	silently error // the answer where nobody may be asked
+}
+
+// wanted decides what is still wanted of the user before the request is granted, in this order: a login, a proof that it is them, the
+// choice of an account, consent. Refused is what cannot be granted, whatever they do.
+func (s *Server) wanted(r *authorizations.Request, client *clients.Client, l visitorLogin, allowed authorizations.Consent, known bool, st standing) (ask *question, refused error) {
+	login := &question{authorizations.StageLogin, errLoginRequired}
+	subject := r.Claims.Subject
+	contradicts := false // no user is both
+	if r.HintedSubject != "" && (r.HintedSubject != "?" || r.Asks(authorizations.PromptNone)) {
+		contradicts = subject != "" && subject != r.HintedSubject
+		subject = r.HintedSubject
+	}
+	fresh := st.proved || st.confirmed
+	switch {
+	case !known:
+		return login, nil
+	case contradicts:
+		return nil, errLoginRequired
+	case l.Class != logins.TwoFactors && s.logins.Demands(l.Admin): // since the login, by the operator or for an admin
+		return login, nil
+	case r.Asks(authorizations.PromptLogin) && !fresh, r.MaxAge != nil && !fresh && l.Now.Sub(l.Time) >= *r.MaxAge:
+		return login, nil
+	case subject != "" && subject != l.UserID:
+		if fresh {
+			return nil, errLoginRequired // it is not the one that the client means
+		}
+		return login, nil
+	case !satisfies(r, l.Class) && needsTwo(r) && !fresh:
+		return &question{authorizations.StageLogin, errUnmetClass}, nil
+	case !satisfies(r, l.Class):
+		return nil, errUnmetClass
+	case r.Asks(authorizations.PromptAccount) && !st.chosen && !fresh:
+		return &question{authorizations.StageAccount, errAccountRequired}, nil
+	case slices.Contains(r.Scope, clients.ScopeAdmin) && !l.Admin:
+		return nil, badRequest("invalid_scope", "the scope "+clients.ScopeAdmin+" is for admins")
+	case st.confirmed:
+		return nil, nil
+	case r.Asks(authorizations.PromptConsent), !client.SkipConsent && (r.Device == "" && authorizations.Impersonable(client, r.RedirectURI) || !allowed.Covers(r)):
+		return &question{authorizations.StageConsent, errConsentRequired}, nil
+	}
+	return nil, nil
+}
+
+// fail answers a request that could not be decided, for the database's sake.
+func (s *Server) fail(c *gin.Context, r *authorizations.Request, err error) {
+	request.From(c.Request.Context()).Err = err
+	if r.Asks(authorizations.PromptNone) {
+		s.answer(c, targetOf(r), [][2]string{{"error", "temporarily_unavailable"}, {"error_description", "the server cannot answer at the moment; try again"}})
+		return
+	}
+	s.unavailable(c, r.Locales)
+}
