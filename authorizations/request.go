@@ -91,6 +91,7 @@ const (
 	StageEnrol   Stage = "enrol"    // likewise, and a second factor has to be added
 	StageGoOn    Stage = "go on"    // there is nothing to decide
 	StageSelf    Stage = "own page" // a form of one's own account
+	StageAnew    Stage = "anew"     // to begin from the start in whichever browser, as with the link to /authorize
 )
 
 // SealTTL is how long a form may lie open. After that it begins anew.

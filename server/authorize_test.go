@@ -647,6 +647,7 @@ func TestAuthorizationCodeConformance(t *testing.T) {
 				t.Errorf("%v, %v", a1, a2)
 			}
 		}},
+		{"30 two tabs that begin at once in a browser without cookies lose neither", restoredTabs},
 		{"31 the second client needs no password; log-out is for all replicas", func(t *testing.T, b *backend, r *replica) {
 			other := start(t, b)
 			one, two := r.shop(t, "one", trusted), r.shop(t, "two", trusted)
@@ -976,6 +977,49 @@ func consents(t *testing.T, _ *backend, r *replica) {
 }
 
 // Forms without their token, of another browser, from another origin, of another page, or changed do nothing.
+// restoredTabs are what a browser opens when it starts: none of them has a cookie to bring, and the one that is answered last gives it its own.
+func restoredTabs(t *testing.T, _ *backend, r *replica) {
+	one, two, u := r.shop(t, "one"), r.shop(t, "two"), r.user(t, "alice")
+	both := func() (*surfer, view, view) {
+		s := r.surfer(t)
+		tab1 := s.authorize(ask(one, "state", "1"))
+		clear(s.cookies)
+		return s, tab1, s.authorize(ask(two, "state", "2"))
+	}
+	arrives := func(s *surfer, v view, state string) {
+		t.Helper()
+		if strings.HasSuffix(v.action, "/consent") {
+			v = s.submit(v, "decision", "allow")
+		}
+		if v.code(t); v.location.Query().Get("state") != state {
+			t.Errorf("to %v", v.location)
+		}
+	}
+	s, tab1, tab2 := both()
+	again := s.enter(tab1, u)
+	if again.page(t, http.StatusOK); !strings.Contains(again.body, "Please sign in here again.") || s.cookies["__Host-signet_login"] != "" {
+		t.Errorf("the earlier tab: %s", again.body)
+	}
+	arrives(s, s.enter(again, u), "1")
+	arrives(s, s.enter(tab2, u), "2")
+
+	s, tab1, tab2 = both()
+	arrives(s, s.enter(tab2, u), "2")
+	arrives(s, s.submit(tab1), "1") // nobody types a password twice
+
+	s, tab1, _ = both()
+	s.submit(tab1, "decision", "deny").page(t, http.StatusBadRequest)
+	tab1.hidden.Set("anew", tab1.hidden.Get("request"))
+	s.enter(tab1, u).page(t, http.StatusBadRequest)
+	if v := s.authorize(ask(one)); v.hidden.Has("anew") {
+		t.Error("a browser that is told from others could begin in any")
+	}
+	s = r.surfer(t)
+	if v := s.authorize(url.Values{"client_id": {one.ID}, "request_uri": {r.push(t, one, ask(one))}}); !v.hidden.Has("request") || v.hidden.Has("anew") {
+		t.Error("a pushed request, which is one browser's, could begin in any")
+	}
+}
+
 func forms(t *testing.T, _ *backend, r *replica) {
 	c, u := r.shop(t, "shop"), r.user(t, "alice")
 	s, thief := r.surfer(t), r.surfer(t)

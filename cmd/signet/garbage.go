@@ -9,7 +9,7 @@ import (
 
 // headroom is how much may be allocated, at the least, before garbage is collected again, in bytes. What Signet keeps is a few
 // megabytes: collected whenever that has doubled, as Go does it, a tenth of the work would be collections.
-const headroom = 20 << 20
+const headroom = 16 << 20
 
 // paceGarbage has garbage collected less often while there is little in memory, and as often as Go does it where there is much, as there
 // is while passwords are hashed in blocks of 19 MiB each. GOGC and GOMEMLIMIT, where they are set, decide instead.
@@ -36,5 +36,5 @@ type sentinel struct{ _ [16]byte }
 
 // garbagePercent is the GOGC for that many bytes that are live. Go itself counts with 4 MiB at the least.
 func garbagePercent(live uint64) int {
-	return int(max(100, 100*headroom/max(live, 4<<20))) //nolint:gosec // 500 at most
+	return int(max(100, 100*headroom/max(live, 4<<20))) //nolint:gosec // 400 at most
 }

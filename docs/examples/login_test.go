@@ -152,6 +152,13 @@ func TestTwoApps(t *testing.T) {
 	out(alice, blog)
 	bob.says(bob.get(blog), http.StatusOK, "You are bob.")
 
+	// Two tabs of a browser go to log in, and both get there.
+	tabs := meet(t, "alice")
+	tab1, tab2 := tabs.get(shop+"/login"), tabs.get(shop+"/login")
+	for _, tab := range []page{tab2, tab1} {
+		tabs.says(tabs.send(tab, "username", "alice", "password", passwords["alice"]), http.StatusOK, "You are alice.")
+	}
+
 	// Started again, it knows the same clients.
 	e.stop()
 	e.start()

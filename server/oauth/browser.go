@@ -91,7 +91,7 @@ func (s *Server) ask(c *gin.Context, client *clients.Client, r *authorizations.R
 		s.askConsent(c, client, r, l, allowed, sealed)
 	default:
 		v := s.loginPage(c, client, pending)
-		v.Username = r.LoginHint
+		v.Username, v.Anew = r.LoginHint, s.anew(c, r)
 		if l.ID != "" && (r.HintedSubject == "" || r.HintedSubject == l.UserID) {
 			v.Again, v.Username = l.Username, l.Username
 		}
@@ -203,9 +203,43 @@ func (s *Server) pending(c *gin.Context, stage authorizations.Stage, form url.Va
 	kind := pages.Stale
 	if browser == "" {
 		kind = pages.Cookies
+	} else if anew, ok := s.authorizations.Open(authorizations.StageAnew, anyBrowser, form.Get("anew")); ok && form.Get("decision") != "deny" {
+		s.beginAnew(c, anew)
+		return p, false
 	}
 	s.pages.Error(c, http.StatusBadRequest, nil, pages.Error{Kind: kind})
 	return p, false
+}
+
+// anyBrowser stands for all browsers where a request is sealed that may begin in each.
+const anyBrowser = "any"
+
+// anew seals the request of a login page for a browser that has been told from others with this page. If it has asked for two at once, the later
+// page's cookie is the one that counts, and the form of the earlier is another browser's. A pushed request is one browser's alone.
+func (s *Server) anew(c *gin.Context, r *authorizations.Request) string {
+	if c.GetString(browserCookieName) == "" || r.Pushed != nil {
+		return ""
+	}
+	return s.authorizations.Seal(authorizations.StageAnew, anyBrowser, authorizations.Pending{Request: r})
+}
+
+// beginAnew goes on with the login of another tab, or asks for one once more. What the form brought counts for nothing.
+func (s *Server) beginAnew(c *gin.Context, p authorizations.Pending) {
+	client, ok := s.resume(c, p.Request)
+	if !ok {
+		return
+	}
+	_, known, err := s.logins.Current(c.Request.Context(), s.loginCookie(c.Request))
+	switch {
+	case err != nil:
+		s.fail(c, p.Request, err)
+	case known:
+		s.proceed(c, client, p.Request, standing{})
+	default:
+		v := s.loginPage(c, client, p)
+		v.Username, v.Problem = p.Request.LoginHint, pages.OtherTab
+		s.pages.Login(c, http.StatusOK, p.Request.Locales, v)
+	}
 }
 
 // resume finds the client of a request that waited in a form, and looks once more where the answer goes, and whether the client may

@@ -32,11 +32,13 @@ const (
 	WrongCredentials Problem = "problem.credentials"
 	Throttled        Problem = "problem.throttled"
 	Overloaded       Problem = "problem.overloaded"
+	OtherTab         Problem = "problem.tab" // the page has become another browser's
 )
 
 // Login is the page to log in.
 type Login struct {
 	Request    string // sealed
+	Anew       string // likewise, for when the page has become another browser's; may be empty
 	Client     *Client
 	Username   string
 	Problem    Problem

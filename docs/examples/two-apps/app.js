@@ -22,20 +22,21 @@ app.use(session({
 }));
 
 app.get('/login', async (req, res) => {
-  const verifier = client.randomPKCECodeVerifier();
-  const login = req.session.login = { verifier, state: client.randomState(), nonce: client.randomNonce() };
+  const [state, nonce, verifier] = [client.randomState(), client.randomNonce(), client.randomPKCECodeVerifier()];
+  req.session.logins = [...(req.session.logins ?? []), { state, nonce, verifier }].slice(-5); // each tab has one of its own
   res.redirect(303, client.buildAuthorizationUrl(config, {
     redirect_uri: `${APP_URL}/callback`,
     scope: 'openid profile',
     code_challenge: await client.calculatePKCECodeChallenge(verifier),
     code_challenge_method: 'S256',
-    state: login.state,
-    nonce: login.nonce,
+    state,
+    nonce,
   }).href);
 });
 
 app.get('/callback', async (req, res) => {
-  const { login, username: user } = req.session;
+  const { logins = [], username: user } = req.session;
+  const login = logins.find(({ state }) => state === req.query.state);
   if (!login && user) return res.redirect(303, '/'); // back by the browser's button, with an answer that nobody waits for any more
   if (!login) return res.status(400).send('This login has not begun in this browser. <a href="/login">Try again</a>');
   let tokens;
@@ -49,7 +50,7 @@ app.get('/callback', async (req, res) => {
   }
   await new Promise((resolve, reject) => req.session.regenerate((err) => (err ? reject(err) : resolve())));
   const { sub, sid, preferred_username: username } = tokens.claims();
-  Object.assign(req.session, { sub, sid, username, idToken: tokens.id_token });
+  Object.assign(req.session, { sub, sid, username, idToken: tokens.id_token, logins: logins.filter((other) => other !== login) });
   res.redirect(303, '/');
 });
 
