@@ -86,7 +86,7 @@ func (s *Server) ask(c *gin.Context, client *clients.Client, r *authorizations.R
 	shown := shownClient(client)
 	switch stage {
 	case authorizations.StageAccount:
-		s.pages.Account(c, r.Locales, pages.Account{Request: sealed, Client: shown, Username: l.Username})
+		s.pages.Account(c, http.StatusOK, r.Locales, pages.Account{Request: sealed, Client: shown, Username: l.Username})
 	case authorizations.StageConsent:
 		s.askConsent(c, client, r, l, allowed, sealed)
 	default:
@@ -223,22 +223,23 @@ func (s *Server) anew(c *gin.Context, r *authorizations.Request) string {
 	return s.authorizations.Seal(authorizations.StageAnew, anyBrowser, authorizations.Pending{Request: r})
 }
 
-// beginAnew goes on with the login of another tab, or asks for one once more. What the form brought counts for nothing.
+// beginAnew asks whether to go on with the login of another tab, or for one once more. What the form brought counts for nothing.
 func (s *Server) beginAnew(c *gin.Context, p authorizations.Pending) {
 	client, ok := s.resume(c, p.Request)
 	if !ok {
 		return
 	}
-	_, known, err := s.logins.Current(c.Request.Context(), s.loginCookie(c.Request))
+	l, known, err := s.logins.Current(c.Request.Context(), s.loginCookie(c.Request))
 	switch {
 	case err != nil:
 		s.fail(c, p.Request, err)
 	case known:
-		s.proceed(c, client, p.Request, standing{})
+		sealed := s.authorizations.Seal(authorizations.StageAccount, s.browser(c), authorizations.Pending{Request: p.Request, Login: l.ID, AuthTime: l.Time})
+		s.pages.Account(c, http.StatusBadRequest, p.Request.Locales, pages.Account{Request: sealed, Client: shownClient(client), Username: l.Username})
 	default:
 		v := s.loginPage(c, client, p)
 		v.Username, v.Problem = p.Request.LoginHint, pages.OtherTab
-		s.pages.Login(c, http.StatusOK, p.Request.Locales, v)
+		s.pages.Login(c, http.StatusBadRequest, p.Request.Locales, v)
 	}
 }
 

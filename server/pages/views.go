@@ -97,8 +97,8 @@ type Account struct {
 }
 
 // Account writes the page that asks which account to use.
-func (p *Pages) Account(c *gin.Context, locales []string, v Account) {
-	p.render(c, http.StatusOK, locales, "account", "account.title", v, v.Client.img())
+func (p *Pages) Account(c *gin.Context, status int, locales []string, v Account) {
+	p.render(c, status, locales, "account", "account.title", v, v.Client.img())
 }
 
 // Logout is the page that asks whether to log out.
