@@ -112,6 +112,10 @@ func (d *doctor) examine(ctx context.Context) {
 }
 
 func (d *doctor) configuration() {
+	if _, err := d.cfg.pages(false, false); err != nil {
+		d.say(wrong, "configuration", err.Error(), "signet serve --help lists the settings")
+		return
+	}
 	if len(d.cfg.unknown) > 0 {
 		d.say(look, "configuration", "unknown: "+strings.Join(d.cfg.unknown, ", "), "a slip of the pen? signet serve --help lists the settings")
 		return
@@ -146,7 +150,7 @@ func (d *doctor) database(ctx context.Context) {
 	version, readOnly, _, err := a.store.Server(ctx)
 	connecting := time.Since(first)
 	if err != nil {
-		d.say(wrong, "database", err.Error(), "check SIGNET_DATABASE_URL, and that the database is up and lets this machine in")
+		d.say(wrong, "database", err.Error(), "check SIGNET_DATABASE_URL, where @ : / in a password are percent-encoded, and that the database is up and lets this machine in")
 		return
 	}
 	before := time.Now()
