@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -140,6 +141,7 @@ func (d *doctor) database(ctx context.Context) {
 	}
 	a, err := newApp(ctx, d.cfg, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
+		d.findings = slices.DeleteFunc(d.findings, func(f finding) bool { return f.Check == "configuration" && f.Result == fine })
 		d.say(wrong, "configuration", err.Error(), "")
 		return
 	}
