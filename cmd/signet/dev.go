@@ -161,7 +161,7 @@ const demoText = `
 {bold}Signet is running at {base}{plain}   (database: {database}; stop with Ctrl-C)
 {bold}The playground: {pages}/playground{plain}   (log in with your browser as demo, password {password})
 {bold}The console: {pages}/console/{plain}   (log in as admin, password {admin})
-{bold}The issuer: {issuer}{plain}   (what the OpenID Connect library of an app of yours is told)
+{bold}The issuer: {issuer}{plain}   (what the OpenID Connect library of an app of yours is told; register the app in the console)
 Paste these lines into another terminal, from the top.
 
 {bold}# 1. Get a token: a user logs in on a client.{plain}

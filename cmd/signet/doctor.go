@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -112,6 +113,10 @@ func (d *doctor) examine(ctx context.Context) {
 }
 
 func (d *doctor) configuration() {
+	if _, err := d.cfg.pages(false, false); err != nil {
+		d.say(wrong, "configuration", err.Error(), "signet serve --help lists the settings")
+		return
+	}
 	if len(d.cfg.unknown) > 0 {
 		d.say(look, "configuration", "unknown: "+strings.Join(d.cfg.unknown, ", "), "a slip of the pen? signet serve --help lists the settings")
 		return
@@ -136,6 +141,7 @@ func (d *doctor) database(ctx context.Context) {
 	}
 	a, err := newApp(ctx, d.cfg, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
+		d.findings = slices.DeleteFunc(d.findings, func(f finding) bool { return f.Check == "configuration" && f.Result == fine })
 		d.say(wrong, "configuration", err.Error(), "")
 		return
 	}
@@ -146,7 +152,7 @@ func (d *doctor) database(ctx context.Context) {
 	version, readOnly, _, err := a.store.Server(ctx)
 	connecting := time.Since(first)
 	if err != nil {
-		d.say(wrong, "database", err.Error(), "check SIGNET_DATABASE_URL, and that the database is up and lets this machine in")
+		d.say(wrong, "database", err.Error(), "check SIGNET_DATABASE_URL, where @ : / in a password are percent-encoded, and that the database is up and lets this machine in")
 		return
 	}
 	before := time.Now()

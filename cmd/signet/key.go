@@ -32,7 +32,7 @@ func keyListCommand() *cobra.Command {
 }
 
 func keyRotateCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "rotate", Short: "Make the next signing key current and publish a new next one", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "rotate", Short: "Make the next signing key of every algorithm current, and publish new next ones", Args: cobra.NoArgs}
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {

@@ -67,9 +67,7 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	defer a.store.Close()
 	defer a.caller.Close()
 	counter := activity.NewCounter(a.store, log)
-	look, err := pages.New(pages.Config{Issuer: cfg.Issuer, BrandName: cfg.BrandName, BrandLogo: cfg.BrandLogo, BrandColor: cfg.BrandColor,
-		Mail: a.mails.Enabled(), SignUp: a.mails.Enabled() && a.users.SignUp() != users.SignUpOff,
-	})
+	look, err := cfg.pages(a.mails.Enabled(), a.mails.Enabled() && a.users.SignUp() != users.SignUpOff)
 	if err != nil {
 		return err
 	}
@@ -130,6 +128,13 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	cancel(nil)
 	log.InfoContext(ctx, "stopped")
 	return err
+}
+
+// pages makes the pages that people see. Only with mails can they ask for links, and sign up.
+func (c *config) pages(mails, signUp bool) (*pages.Pages, error) {
+	return pages.New(pages.Config{
+		Issuer: c.Issuer, BrandName: c.BrandName, BrandLogo: c.BrandLogo, BrandColor: c.BrandColor, Mail: mails, SignUp: signUp,
+	})
 }
 
 // reseal seals the secrets of authenticator apps under the current SIGNET_SECRET, where they are sealed under the one before.

@@ -280,8 +280,11 @@ func (s *Server) enrol(c *gin.Context) {
 			s.unavailable(c, p.Request.Locales)
 			return
 		}
-		if problem == pages.WrongFactor && form.Get("answer") != "" {
-			problem = pages.NewPasskey
+		if problem == pages.WrongFactor {
+			problem = pages.NewCode
+			if form.Get("answer") != "" {
+				problem = pages.NewPasskey
+			}
 		}
 		v := pages.Enrol{Problem: problem}
 		if e, ok := s.logins.ResumeTOTP(u, s.browser(c), form.Get("enrolment")); ok && !errors.Is(err, logins.ErrEnrolment) {
@@ -301,6 +304,9 @@ func (s *Server) enrol(c *gin.Context) {
 	s.pages.Codes(c, p.Request.Locales, pages.Codes{Request: sealed, Codes: codes})
 }
 
+// plainNames are the names of factors that their users gave none.
+var plainNames = map[logins.Kind]string{logins.Passkey: "Passkey", logins.TOTP: "Authenticator app"}
+
 // addFactor adds what a form has brought: a passkey, or an authenticator app. First: it has to be the user's first.
 func (s *Server) addFactor(c *gin.Context, u users.User, form url.Values, first bool) (logins.Factor, []string, error) {
 	ctx, browser := c.Request.Context(), s.browser(c)
@@ -309,12 +315,12 @@ func (s *Server) addFactor(c *gin.Context, u users.User, form url.Values, first 
 	name := form.Get("name")
 	if answer, given := text(form, "answer", maxAnswer); given {
 		if name == "" {
-			name = "Passkey"
+			name = plainNames[logins.Passkey]
 		}
 		return s.logins.AddPasskey(ctx, u, browser, form.Get("challenge"), answer, name, first, o)
 	}
 	if name == "" {
-		name = "Authenticator app"
+		name = plainNames[logins.TOTP]
 	}
 	return s.logins.AddTOTP(ctx, u, browser, form.Get("enrolment"), form.Get("code"), name, first, o)
 }

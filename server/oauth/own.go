@@ -161,7 +161,11 @@ func (s *Server) showOwn(v *ownVisit) {
 		page.Done = said
 	}
 	for _, x := range f.List {
-		page.Factors = append(page.Factors, pages.OwnFactor{ID: x.ID, Type: string(x.Type), Name: x.Name, Created: x.CreatedAt, Used: x.LastUsedAt})
+		name := x.Name
+		if name == plainNames[x.Type] {
+			name = "" // the page says it in the user's language
+		}
+		page.Factors = append(page.Factors, pages.OwnFactor{ID: x.ID, Type: string(x.Type), Name: name, Created: x.CreatedAt, Used: x.LastUsedAt})
 	}
 	for _, p := range places {
 		page.Places = append(page.Places, pages.OwnPlace{ID: p.ID, What: p.UserAgent, Address: p.Address, Since: p.Time, Current: p.ID == v.login.ID})
@@ -277,6 +281,9 @@ func (s *Server) addApp(v *ownVisit) {
 	}
 	request.From(v.Request.Context()).Err = err
 	status, problem, _ := s.problemOf(v.Context, err)
+	if problem == pages.WrongFactor {
+		problem = pages.NewCode
+	}
 	page := pages.Enrol{Problem: problem}
 	if e, ok := s.logins.ResumeTOTP(v.user, s.browser(v.Context), v.form.Get("enrolment")); ok {
 		page.Enrolment, page.Secret, page.URI = e.Sealed, e.Secret, e.URI

@@ -16,6 +16,7 @@ import (
 // The problems with factors and passwords of who is known.
 const (
 	WrongFactor   Problem = "problem.factor"
+	NewCode       Problem = "problem.new_code" // of an app that is being added: there are no recovery codes yet
 	WrongPasskey  Problem = "problem.passkey"
 	NewPasskey    Problem = "problem.new_passkey"
 	WrongPassword Problem = "problem.current"
@@ -155,7 +156,7 @@ type Own struct {
 
 // OwnFactor is a second factor as its user sees it.
 type OwnFactor struct {
-	ID, Type, Name string
+	ID, Type, Name string // the name empty: its kind says it all
 	Created        time.Time
 	Used           *time.Time
 }
