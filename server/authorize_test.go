@@ -944,6 +944,9 @@ func consents(t *testing.T, _ *backend, r *replica) {
 	s.submit(s.authorize(ask(c, "resource", api)), "decision", "allow").code(t)
 	asked("the same again", ask(c, "resource", api), false)
 	asked("another resource", ask(c, "resource", api+"/2"), true)
+	if v := s.authorize(ask(c, "resource", api+"/2")); strings.Contains(v.body, "You have allowed before") { // not there
+		t.Errorf("another resource: %s", v.body)
+	}
 	asked("more scope", ask(c, "resource", api, "scope", "openid email"), true)
 	s.submit(s.authorize(ask(c, "resource", api, "scope", "openid email")), "decision", "allow").code(t)
 	asked("less scope", ask(c, "resource", api, "scope", "openid"), false)

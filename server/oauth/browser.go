@@ -111,7 +111,8 @@ func shownClient(c *clients.Client) *pages.Client {
 	return &pages.Client{Name: name, LogoURI: c.LogoURI, HomeURI: c.ClientURI, PolicyURI: c.PolicyURI, TermsURI: c.TOSURI}
 }
 
-// askConsent shows what the client asks for. What was allowed before is set apart, unless the client wants it all asked for again.
+// askConsent shows what the client asks for. What was allowed before is set apart, unless the client wants it all asked for again, or at
+// another resource, where nothing was allowed yet.
 func (s *Server) askConsent(c *gin.Context, client *clients.Client, r *authorizations.Request, l logins.Login, allowed authorizations.Consent, sealed string) {
 	described, err := s.clients.ScopeDescriptions(c.Request.Context())
 	if err != nil {
@@ -119,7 +120,7 @@ func (s *Server) askConsent(c *gin.Context, client *clients.Client, r *authoriza
 		return
 	}
 	v := pages.Consent{Request: sealed, Client: *shownClient(client), Username: l.Username}
-	again := r.Asks(authorizations.PromptConsent) || allowed.Covers(r)
+	again := r.Asks(authorizations.PromptConsent) || allowed.Covers(r) || !clients.Scope(r.Audience).Within(allowed.Audience)
 	for _, name := range r.ConsentScope() {
 		scope := pages.Scope{Name: name, Description: described[name]}
 		if !again && clients.Scope([]string{name}).Within(allowed.Scope) {
