@@ -1214,7 +1214,25 @@ func TestAnswersAndPages(t *testing.T) {
 	})
 }
 
-// Login by browser is throttled like any other.
+// What a request may hold, the forms of the pages can carry, whatever the characters.
+func TestTheLongestRequestFitsIntoTheForms(t *testing.T) {
+	each(t, func(t *testing.T, r *replica) {
+		c, u := r.shop(t, "shop"), r.user(t, "alice")
+		for _, text := range []string{"x", "<"} {
+			s, long := r.surfer(t), func(n int) string { return strings.Repeat(text, n) }
+			v := s.open(http.MethodPost, "/authorize", ask(c, "scope", "openid profile", "state", long(2<<10), "nonce", long(1<<10), "login_hint", long(1<<10),
+				"ui_locales", long(1<<10), "acr_values", long(1<<10), "claims", `{"userinfo":{"`+long(8<<10)+`":null}}`).Encode())
+			v = s.enter(v, u)
+			if strings.HasSuffix(v.action, "/consent") {
+				v = s.submit(v, "decision", "allow")
+			}
+			if a := r.redeem(t, c, v.code(t)).issued(t); payload(t, a.text("id_token"))["nonce"] != long(1<<10) || v.location.Query().Get("state") != long(2<<10) {
+				t.Errorf("%s: the state or the nonce is another", text)
+			}
+		}
+	})
+}
+
 // A phone puts a space behind a name that it completes.
 func TestSpacesAroundAUsernameDoNotMatter(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {
@@ -1224,6 +1242,7 @@ func TestSpacesAroundAUsernameDoNotMatter(t *testing.T) {
 	})
 }
 
+// Login by browser is throttled like any other.
 func TestBrowserLoginIsThrottled(t *testing.T) {
 	each(t, func(t *testing.T, r *replica) {
 		c, u, s := r.shop(t, "shop"), r.user(t, "alice"), r.surfer(t)

@@ -221,8 +221,15 @@ func (s *Server) anew(c *gin.Context, r *authorizations.Request) string {
 	if c.GetString(browserCookieName) == "" || r.Pushed != nil {
 		return ""
 	}
-	return s.authorizations.Seal(authorizations.StageAnew, anyBrowser, authorizations.Pending{Request: r})
+	sealed := s.authorizations.Seal(authorizations.StageAnew, anyBrowser, authorizations.Pending{Request: r})
+	if len(sealed) > maxAnew {
+		return ""
+	}
+	return sealed
 }
+
+// maxAnew is how long that may be, in bytes: the form has to carry the request beside it, too.
+const maxAnew = maxBody / 4
 
 // beginAnew goes on with the login of another tab, or asks for one once more. What the form brought counts for nothing.
 func (s *Server) beginAnew(c *gin.Context, p authorizations.Pending) {
