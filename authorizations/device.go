@@ -79,7 +79,8 @@ type DeviceStore interface {
 	// ApproveDevice makes an authorization code of the device's, which is good for as long, if it waits still and all else is as for
 	// CreateCode.
 	ApproveDevice(ctx context.Context, n NewCode, userCode []byte, granted audit.Event) (bool, error)
-	// DenyDevice writes down that a user does not allow it, and returns false if it does not wait any more.
+	// DenyDevice writes down that a user does not allow it, and returns false if it was allowed before, or does not wait any more. Denied
+	// twice is denied.
 	DenyDevice(ctx context.Context, userCode []byte) (bool, error)
 	// PollDevice tells what became of a device code that could not be redeemed. One that comes sooner than it may waits DevicePause
 	// longer from then on; a denial is told once. One within PollAgain of another, by HTTP Basic where that was not or the other way
@@ -178,10 +179,10 @@ func (s *Service) Approve(ctx context.Context, c *clients.Client, l logins.Login
 	return err
 }
 
-// Refuse tells the device of the request that its user does not allow it.
-func (s *Service) Refuse(ctx context.Context, r *Request) error {
-	_, err := s.store.DenyDevice(ctx, s.digestOf(r.Device))
-	return err
+// Refuse tells the device of the request that its user does not allow it. It returns false if the device has been told otherwise, or
+// does not ask any more.
+func (s *Service) Refuse(ctx context.Context, r *Request) (bool, error) {
+	return s.store.DenyDevice(ctx, s.digestOf(r.Device))
 }
 
 // PollDevice tells what became of a device code that could not be redeemed, by a client that has authenticated by HTTP Basic or not.

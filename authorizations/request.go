@@ -1,6 +1,7 @@
 package authorizations
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"slices"
@@ -128,11 +129,13 @@ type Pending struct {
 // Seal turns a request into the text that a form carries until its user has decided. It opens for the same stage and browser
 // alone. The login, which may be zero, is the one that the page is made for.
 func (s *Service) Seal(stage Stage, browser string, p Pending) string {
-	plain, err := json.Marshal(sealed{p.Request, time.Now(), p.Login, p.AuthTime, p.Half})
-	if err != nil {
+	var plain bytes.Buffer
+	e := json.NewEncoder(&plain)
+	e.SetEscapeHTML(false) // it would be six bytes for one, and a form has to carry it
+	if err := e.Encode(sealed{p.Request, time.Now(), p.Login, p.AuthTime, p.Half}); err != nil {
 		panic(err) // only for types that JSON does not know
 	}
-	return base64.RawURLEncoding.EncodeToString(s.sealer.Seal(plain, identity(stage, browser)))
+	return base64.RawURLEncoding.EncodeToString(s.sealer.Seal(plain.Bytes(), identity(stage, browser)))
 }
 
 // maxSealed bounds what Open looks at, in bytes: a form's body.

@@ -59,6 +59,19 @@ func TestDocumentFreshness(t *testing.T) {
 	}
 }
 
+// A document is one for all servers: scopes of others are no reason to turn its client away.
+func TestDocumentWithScopesOfOtherServers(t *testing.T) {
+	const id = "https://tool.example.com/client.json"
+	s := New(nil, Config{RegistrationScopes: Scope{"openid", "profile"}, Documents: saying("")}, slog.New(slog.DiscardHandler))
+	c, err := s.parseDocument(id, []byte(`{"client_id": "`+id+`", "redirect_uris": ["https://tool.example.com/cb"], "scope": "mcp:tools openid"}`))
+	if err != nil || c.Scope.String() != "openid" {
+		t.Errorf("%q, %v", c.Scope, err)
+	}
+	if _, err = s.parseDocument(id, []byte(`{"client_id": "`+id+`", "redirect_uris": ["https://tool.example.com/cb"], "scope": "openid signet:admin"}`)); err == nil {
+		t.Error("a scope of Signet's own is in a document")
+	}
+}
+
 // Whatever a document or a registration says, a client that comes of it may have no more than what is open to those who come by themselves.
 func FuzzParseDocument(f *testing.F) {
 	const id = "https://tool.example.com/client.json"

@@ -137,7 +137,10 @@ func TestBrowserFlowTraps(t *testing.T) {
 			c, thief := x.shop(t, "waiting"), x.surfer(t)
 			thief.authorize(ask(c))
 			login := x.s.authorize(ask(c))
-			thief.submit(login, "username", x.user.Username, "password", password).page(t, http.StatusBadRequest)
+			// The password that comes with it is not looked at: the request begins anew, as by the link.
+			if v := thief.submit(login, "username", x.user.Username, "password", password); v.status != http.StatusBadRequest || v.action != "/login" || thief.cookies["__Host-signet_login"] != "" {
+				t.Errorf("%d, a form to %q, cookies %v", v.status, v.action, thief.cookies)
+			}
 			consent := x.s.enter(login, x.user)
 			thief.submit(consent, "decision", "allow").page(t, http.StatusBadRequest)
 			thief.enter(thief.authorize(ask(c)), x.replica.user(t, "thief")).page(t, http.StatusOK)

@@ -157,9 +157,31 @@ func TestDeviceConformance(t *testing.T) {
 			if v := r.surfer(t).typeCode(d.userCode); v.status != 400 {
 				t.Errorf("it waits still: %d", v.status)
 			}
+			again := r.device(t, d.client)
+			v = s.typeCode(again.userCode)
+			for range 2 { // a double click
+				if v := s.submit(v, "decision", "deny"); v.status != 200 || v.heading != "Not allowed" {
+					t.Errorf("%d %s", v.status, v.body)
+				}
+			}
+			again.poll(t).want(t, 400, "access_denied")
 			cancelled := r.surfer(t)
 			cancelled.submit(cancelled.typeCode(other.userCode), "decision", "deny") // at the login page
 			other.poll(t).want(t, 400, "access_denied")
+		})
+	})
+	t.Run("1 allowed, and denied by the back button: the page does not say that nothing was shared", func(t *testing.T) {
+		each(t, func(t *testing.T, r *replica) {
+			d, s := r.device(t, r.tv(t, "tv")), r.surfer(t)
+			page := s.enter(s.typeCode(d.userCode), r.user(t, "ann"))
+			s.submit(page, "decision", "allow").page(t, 200)
+			if v := s.submit(page, "decision", "deny"); v.status != 400 || !strings.Contains(v.body, "No device waits") {
+				t.Errorf("%d %s", v.status, v.heading)
+			}
+			d.poll(t).is(t, 200)
+			if v := s.submit(page, "decision", "deny"); v.status != 400 {
+				t.Errorf("%d %s", v.status, v.heading)
+			}
 		})
 	})
 	t.Run("1 expired: expired_token", func(t *testing.T) {

@@ -597,6 +597,9 @@ func TestOwnPages(t *testing.T) {
 		c, u := r.shop(t, "shop"), r.user(t, "alice", false)
 		s := r.surfer(t)
 		v := s.open(http.MethodGet, "/me/", "")
+		if v := s.submit(v, "decision", "deny"); v.status != http.StatusSeeOther || v.header.Get("Location") != "/me/" {
+			t.Errorf("not logged in: %d %q", v.status, v.header.Get("Location"))
+		}
 		if v = s.enter(v, u); v.status != http.StatusSeeOther || v.location.String() != "/me/" {
 			t.Fatalf("%d %v", v.status, v.location)
 		}

@@ -151,6 +151,8 @@ type target struct {
 	sent  bool // the request named it
 	mode  authorizations.ResponseMode
 	state []byte
+
+	locales []string // of a page that brings it there
 }
 
 // value returns the value of a parameter that is there once, or nothing.
@@ -197,7 +199,7 @@ func (s *Server) target(ctx context.Context, form url.Values) (*clients.Client, 
 	case asked == "" && slices.Contains(strings.Fields(value(form, "scope")), clients.ScopeOpenID):
 		return nil, target{}, invalidRequest("the parameter redirect_uri is missing, which a request with the scope openid needs")
 	}
-	t := target{uri: uri, sent: asked != "", mode: authorizations.Query}
+	t := target{uri: uri, sent: asked != "", mode: authorizations.Query, locales: locales(form)}
 	if mode := authorizations.ResponseMode(value(form, "response_mode")); slices.Contains(authorizations.ResponseModes, mode) {
 		t.mode = mode
 	}
@@ -347,7 +349,7 @@ func (s *Server) answer(c *gin.Context, t target, params [][2]string) {
 	}
 	params = append(params, [2]string{"iss", s.tokens.Issuer()}) // RFC 9207
 	if t.mode == authorizations.FormPost {
-		s.pages.FormPost(c, nil, pages.FormPost{Action: t.uri, Params: params})
+		s.pages.FormPost(c, t.locales, pages.FormPost{Action: t.uri, Params: params})
 		return
 	}
 	pairs := make([]string, len(params))
@@ -378,7 +380,7 @@ func (s *Server) answerError(c *gin.Context, t target, err error) {
 	e := explain(err)
 	request.From(c.Request.Context()).Err = err
 	if e.Status >= http.StatusInternalServerError {
-		s.unavailable(c, nil)
+		s.unavailable(c, t.locales)
 		return
 	}
 	s.answer(c, t, [][2]string{{"error", e.Code}, {"error_description", e.Description}})
@@ -407,5 +409,5 @@ func (s *Server) unavailable(c *gin.Context, locales []string) {
 
 // targetOf is where the answer to a request goes that was found valid.
 func targetOf(r *authorizations.Request) target {
-	return target{uri: r.RedirectURI, sent: r.RedirectSent, mode: r.ResponseMode, state: r.State}
+	return target{uri: r.RedirectURI, sent: r.RedirectSent, mode: r.ResponseMode, state: r.State, locales: r.Locales}
 }

@@ -111,7 +111,8 @@ func shownClient(c *clients.Client) *pages.Client {
 	return &pages.Client{Name: name, LogoURI: c.LogoURI, HomeURI: c.ClientURI, PolicyURI: c.PolicyURI, TermsURI: c.TOSURI}
 }
 
-// askConsent shows what the client asks for. What was allowed before is set apart, unless the client wants it all asked for again.
+// askConsent shows what the client asks for. What was allowed before is set apart, unless the client wants it all asked for again, or at
+// another resource, where nothing was allowed yet.
 func (s *Server) askConsent(c *gin.Context, client *clients.Client, r *authorizations.Request, l logins.Login, allowed authorizations.Consent, sealed string) {
 	described, err := s.clients.ScopeDescriptions(c.Request.Context())
 	if err != nil {
@@ -119,7 +120,7 @@ func (s *Server) askConsent(c *gin.Context, client *clients.Client, r *authoriza
 		return
 	}
 	v := pages.Consent{Request: sealed, Client: *shownClient(client), Username: l.Username}
-	again := r.Asks(authorizations.PromptConsent) || allowed.Covers(r)
+	again := r.Asks(authorizations.PromptConsent) || allowed.Covers(r) || !clients.Scope(r.Audience).Within(allowed.Audience)
 	for _, name := range r.ConsentScope() {
 		scope := pages.Scope{Name: name, Description: described[name]}
 		if !again && clients.Scope([]string{name}).Within(allowed.Scope) {
@@ -220,8 +221,15 @@ func (s *Server) anew(c *gin.Context, r *authorizations.Request) string {
 	if c.GetString(browserCookieName) == "" || r.Pushed != nil {
 		return ""
 	}
-	return s.authorizations.Seal(authorizations.StageAnew, anyBrowser, authorizations.Pending{Request: r})
+	sealed := s.authorizations.Seal(authorizations.StageAnew, anyBrowser, authorizations.Pending{Request: r})
+	if len(sealed) > maxAnew {
+		return ""
+	}
+	return sealed
 }
+
+// maxAnew is how long that may be, in bytes: the form has to carry the request beside it, too.
+const maxAnew = maxBody / 4
 
 // beginAnew asks whether to go on with the login of another tab, or for one once more. What the form brought counts for nothing.
 func (s *Server) beginAnew(c *gin.Context, p authorizations.Pending) {

@@ -155,9 +155,9 @@ type FormPost struct {
 	Params [][2]string
 }
 
-// FormPost writes the form (OAuth 2.0 Form Post Response Mode). It may be sent to nobody but the client.
+// FormPost writes the form (OAuth 2.0 Form Post Response Mode).
 func (p *Pages) FormPost(c *gin.Context, locales []string, v FormPost) {
-	p.render(c, http.StatusOK, locales, "form_post", "post.title", v, "script-src 'self'", "form-action "+origin(v.Action))
+	p.render(c, http.StatusOK, locales, "form_post", "post.title", v, "script-src 'self'")
 }
 
 // Stayed is the page for who did not want to log out after all.

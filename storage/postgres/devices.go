@@ -28,7 +28,10 @@ func (s *Store) CreateDeviceCode(ctx context.Context, d authorizations.DeviceReq
 }
 
 // waiting is the one decision about a device d, given the row c: it waits for its user.
-const waiting = `d.decision = '' AND d.expires_at > now() AND c.id = d.client_id AND c.epoch = d.client_epoch AND NOT c.disabled`
+const waiting = `d.decision = '' AND ` + inTime
+
+// inTime is what holds of it until it has expired or its client is another one, whatever its user has decided.
+const inTime = `d.expires_at > now() AND c.id = d.client_id AND c.epoch = d.client_epoch AND NOT c.disabled`
 
 // PendingDevice implements authorizations.DeviceStore.
 func (s *Store) PendingDevice(ctx context.Context, userCode []byte) (authorizations.Device, bool, error) {
@@ -75,8 +78,8 @@ func (s *Store) ApproveDevice(ctx context.Context, n authorizations.NewCode, use
 
 // DenyDevice implements authorizations.DeviceStore.
 func (s *Store) DenyDevice(ctx context.Context, userCode []byte) (bool, error) {
-	n, err := s.exec(ctx, `UPDATE device_codes d SET decision = 'denied' FROM clients c WHERE d.user_code = @user_code AND `+waiting,
-		named{"user_code": userCode})
+	n, err := s.exec(ctx, `UPDATE device_codes d SET decision = 'denied' FROM clients c
+		WHERE d.user_code = @user_code AND d.decision IN ('', 'denied') AND `+inTime, named{"user_code": userCode})
 	return n > 0, err
 }
 

@@ -23,7 +23,10 @@ func (s *Store) CreateDeviceCode(ctx context.Context, d authorizations.DeviceReq
 }
 
 // waiting is the one decision about a device d, given the row c: it waits for its user.
-const waiting = `d.decision = '' AND d.expires_at > @now AND c.id = d.client_id AND c.epoch = d.client_epoch AND NOT c.disabled`
+const waiting = `d.decision = '' AND ` + inTime
+
+// inTime is what holds of it until it has expired or its client is another one, whatever its user has decided.
+const inTime = `d.expires_at > @now AND c.id = d.client_id AND c.epoch = d.client_epoch AND NOT c.disabled`
 
 // PendingDevice implements authorizations.DeviceStore.
 func (s *Store) PendingDevice(ctx context.Context, userCode []byte) (authorizations.Device, bool, error) {
@@ -61,7 +64,7 @@ func (s *Store) ApproveDevice(ctx context.Context, n authorizations.NewCode, use
 // DenyDevice implements authorizations.DeviceStore.
 func (s *Store) DenyDevice(ctx context.Context, userCode []byte) (bool, error) {
 	n, err := s.exec(ctx, `UPDATE device_codes AS d SET decision = 'denied'
-		WHERE d.user_code = @user_code AND EXISTS (SELECT 1 FROM clients c WHERE `+waiting+`)`, args{"user_code": userCode})
+		WHERE d.user_code = @user_code AND d.decision IN ('', 'denied') AND EXISTS (SELECT 1 FROM clients c WHERE `+inTime+`)`, args{"user_code": userCode})
 	return n > 0, err
 }
 
