@@ -234,8 +234,7 @@ func write(c *gin.Context, status int, view *template.Template, data page, direc
 	if !strings.Contains(strings.Join(directives, ";"), "img-src") {
 		policy = append(policy, "img-src 'self'")
 	}
-	// Without form-action: browsers hold the redirects that answer a form against it as well, and those lead to the client, and from
-	// there to wherever it likes. Nor does it know of IPv6 addresses.
+	// Without form-action: browsers hold the redirect that answers a form against it as well, and that leads to the client.
 	h.Set("Content-Security-Policy", strings.Join(policy, "; "))
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")

@@ -3,6 +3,7 @@ package pages
 import (
 	"math"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -157,7 +158,17 @@ type FormPost struct {
 
 // FormPost writes the form (OAuth 2.0 Form Post Response Mode).
 func (p *Pages) FormPost(c *gin.Context, locales []string, v FormPost) {
-	p.render(c, http.StatusOK, locales, "form_post", "post.title", v, "script-src 'self'")
+	p.render(c, http.StatusOK, locales, "form_post", "post.title", v, "script-src 'self'", formAction(v.Action))
+}
+
+// formAction is the policy for a form that goes to the URI. Browsers hold the redirects that answer it against the policy too, and those may
+// lead anywhere on the web. It has no words for IPv6 addresses.
+func formAction(uri string) string {
+	policy := "form-action"
+	if o := origin(uri); !strings.Contains(o, "[") {
+		policy += " " + o
+	}
+	return policy + " https: http:"
 }
 
 // Stayed is the page for who did not want to log out after all.
