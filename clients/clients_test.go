@@ -191,9 +191,10 @@ func TestLongScopes(t *testing.T) {
 		}
 		return best
 	}
-	if short, long := took(1000), took(16000); long > 64*short {
-		t.Errorf("16 times as many tokens take %s, not %s", long, short)
-	}
+	inTime(t, func() (long, most time.Duration) {
+		most = 64 * took(1000)
+		return took(16000), most
+	})
 }
 
 // Members that are not known cost no more than to read them.
@@ -215,14 +216,25 @@ func TestUnknownMembers(t *testing.T) {
 		}
 		return least
 	}
-	read := best(func() error { return json.Unmarshal([]byte(text.String()), new(map[string]json.RawMessage)) })
-	parsed := best(func() error {
-		_, err := clients.ParseRegistration([]byte(text.String()))
-		return err
+	inTime(t, func() (parsed, most time.Duration) {
+		most = 6 * best(func() error { return json.Unmarshal([]byte(text.String()), new(map[string]json.RawMessage)) })
+		return best(func() error {
+			_, err := clients.ParseRegistration([]byte(text.String()))
+			return err
+		}), most
 	})
-	if parsed > 6*read {
-		t.Errorf("it takes %s, and to read it %s", parsed, read)
+}
+
+// inTime fails where something always takes longer than it may. On a busy machine anything does now and then.
+func inTime(t *testing.T, measure func() (took, most time.Duration)) {
+	t.Helper()
+	var took, most time.Duration
+	for range 20 {
+		if took, most = measure(); took <= most {
+			return
+		}
 	}
+	t.Errorf("it took %s each time, or more; at most %s were to be expected", took, most)
 }
 
 // What the object says of the id and of the authentication has to be something. Those who register themselves may send both empty.
