@@ -220,6 +220,9 @@ func Decode(text []byte, v any) error {
 		for inner != "" && !members[field] { // the name of an embedded struct
 			field, inner, _ = strings.Cut(inner, ".")
 		}
+		if number, ok := strings.CutPrefix(mistyped.Value, "number "); ok { // a number is wanted, but none like this
+			return invalid(field, "must be a whole number, written in digits: %s is none, or too large", number)
+		}
 		return invalid(field, "must not be a JSON %s", mistyped.Value)
 	}
 	if err != nil {

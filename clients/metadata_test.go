@@ -3,6 +3,7 @@ package clients_test
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,4 +52,17 @@ func FuzzParseMetadata(f *testing.F) {
 			t.Error(diff)
 		}
 	})
+}
+
+// Where a number is wanted, another kind of number is not refused for being one.
+func TestDecodeNumbers(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		`1.5`: "default_max_age: must be a whole number", `1e3`: "default_max_age: must be a whole number",
+		`99999999999999999999`: "default_max_age: must be a whole number", `"1h"`: "default_max_age: must not be a JSON string",
+	} {
+		if _, err := clients.ParseMetadata([]byte(`{"default_max_age": ` + value + `}`)); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", value, err, want)
+		}
+	}
 }

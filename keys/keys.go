@@ -307,8 +307,15 @@ func (s *Service) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if missing, err := s.missing(rows, inUse); err != nil || missing != "" {
-		return errors.Join(err, s.Load(ctx))
+	// What access tokens are signed with is for a start to change: two replicas that differ would take turns here.
+	if missing, err := s.missing(rows, inUse[1:]); err != nil || missing != "" {
+		if err == nil {
+			err = s.begin(ctx, rows, missing)
+		}
+		if err == nil {
+			_, _, err = s.reload(ctx)
+		}
+		return err
 	}
 	for _, k := range rows {
 		if k.State() == Current && k.Algorithm != HS256 && now.Sub(k.ActiveFrom) >= s.cfg.RotateEvery {
@@ -321,14 +328,14 @@ func (s *Service) follow(ctx context.Context) error {
 }
 
 // Rotate makes the next key of every algorithm in use current and publishes a new next one. It returns the new current key of
-// access tokens; where that is HS256's, which is not rotated, another one. Where another replica rotated at the same moment, that one's
+// access tokens; where that is HS256's, which is not rotated, or the server has another algorithm, another one. Where another replica rotated at the same moment, that one's
 // rotation stands. It returns ErrNotRotatable where there is nothing but HS256.
 func (s *Service) Rotate(ctx context.Context, o audit.Origin) (Key, error) {
 	rows, _, err := s.store.SigningKeys(ctx, s.KeepForHints())
 	if err != nil {
 		return Key{}, err
 	}
-	if currentOf(rows, s.cfg.Algorithm) == nil { // the server never ran: what it would make first is as new as can be
+	if !slices.ContainsFunc(rows, func(k Key) bool { return k.State() == Current }) { // the server never ran: what it would make first is as new as can be
 		if err := s.Load(ctx); err != nil {
 			return Key{}, err
 		}

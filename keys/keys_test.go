@@ -607,6 +607,71 @@ func TestFollow(t *testing.T) {
 	})
 }
 
+// While a new algorithm, or a new secret, is rolled out, the replicas that are still to be started again follow those that were: tokens of
+// either are good on all, keys that are revoked are gone, and no replica takes back what another one began.
+func TestFollowAnotherSetting(t *testing.T) {
+	t.Parallel()
+	const otherSecret = "another shared secret of 32 bytes, or more"
+	for _, change := range []struct {
+		from, to Algorithm
+		secret   string
+	}{{ES256, PS256, signingSecret}, {ES256, RS256, signingSecret}, {ES256, HS256, signingSecret}, {HS256, ES256, signingSecret}, {HS256, HS256, otherSecret}} {
+		t.Run(string(change.from+" to "+change.to), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				store := &memory{}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				wanted := []Algorithm{RS256}
+				start := func(a Algorithm, secret string) *Service {
+					s := newService(t, store, oldText, a)
+					s.cfg.SigningSecret = []byte(secret)
+					s.cfg.Wanted = func(context.Context) ([]Algorithm, time.Duration, error) { return wanted, 0, nil }
+					check(t, s.Load(ctx))
+					go s.Follow(ctx)
+					return s
+				}
+				before := start(change.from, signingSecret)
+				time.Sleep(time.Hour)
+				oldToken := sign(t, before)
+				after := start(change.to, change.secret)
+				agree := func(what string) {
+					t.Helper()
+					current := after.ring.Load().access.ID
+					for _, s := range []*Service{before, after} {
+						for _, token := range []string{oldToken, sign(t, before), sign(t, after)} {
+							if !verifies(t, s, token) {
+								t.Errorf("%s a token is refused", what)
+							}
+						}
+						if got := s.ring.Load().access.ID; s == after && got != current || what != "at once" && got != current {
+							t.Errorf("%s a replica signs with %s, want %s", what, got, current)
+						}
+					}
+				}
+				agree("at once")
+				first := after.ring.Load().access.ID
+				time.Sleep(time.Minute)
+				agree("after a minute")
+				wanted = []Algorithm{RS256, EdDSA} // a client registers
+				time.Sleep(time.Minute)
+				agree("with another algorithm for ID tokens")
+				if after.ring.Load().access.ID != first {
+					t.Error("a replica took the change back")
+				}
+				if _, err := before.Rotate(ctx, audit.Origin{}); err != nil {
+					t.Errorf("rotated: %v", err)
+				}
+				time.Sleep(time.Minute)
+				agree("after a rotation")
+				if a := after.ring.Load().access.Algorithm; a != change.to {
+					t.Errorf("after a rotation tokens are signed with %s, want %s", a, change.to)
+				}
+			})
+		})
+	}
+}
+
 func TestParseAlgorithm(t *testing.T) {
 	t.Parallel()
 	for _, a := range Algorithms {

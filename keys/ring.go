@@ -54,7 +54,7 @@ func (k *ringKey) headerOf(typ string) string {
 // errNoCurrent says that access tokens have no key yet.
 var errNoCurrent = errors.New("the database holds no current signing key")
 
-// newRing opens and parses every key once. The rows must hold a current key of the configured algorithm.
+// newRing opens and parses every key once. The rows must hold a current key.
 func (s *Service) newRing(rows []Key, now time.Time) (*ring, error) {
 	r := &ring{byID: make(map[string]ringKey, len(rows)), current: map[Algorithm]ringKey{}}
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
@@ -86,12 +86,29 @@ func (s *Service) newRing(rows []Key, now time.Time) (*ring, error) {
 		}
 	}
 	var ok bool
-	if r.access, ok = r.current[s.cfg.Algorithm]; !ok {
+	if r.access, ok = r.accessKey(s.cfg.Algorithm, s.ring.Load()); !ok {
 		return nil, errNoCurrent
 	}
 	var err error
 	r.jwks, err = json.Marshal(set)
 	return r, err
+}
+
+// accessKey returns the key for access tokens: that of the configured algorithm. It has none once another replica was started with
+// another algorithm, whose key is then the youngest of those that sign; from there on, that of the algorithm that before has gone over to.
+func (r *ring) accessKey(configured Algorithm, before *ring) (k ringKey, ok bool) {
+	if k, ok = r.current[configured]; !ok && before != nil {
+		k, ok = r.current[before.access.Algorithm]
+	}
+	if ok {
+		return k, true
+	}
+	for _, other := range r.current {
+		if !ok || other.ActiveFrom.After(k.ActiveFrom) {
+			k, ok = other, true
+		}
+	}
+	return k, ok
 }
 
 // sign returns the JWT of the claims in compact form.

@@ -442,6 +442,8 @@ func TestAdminClientMetadata(t *testing.T) {
 			`{"id_token_signed_response_alg": "none"}`:                                      "id_token_signed_response_alg",
 			`{"default_max_age": -1}`:                                                       "default_max_age",
 			`{"default_max_age": "12h"}`:                                                    "default_max_age",
+			`{"default_max_age": 1.5}`:                                                      "default_max_age",
+			`{"default_max_age": 99999999999999999999}`:                                     "default_max_age",
 			`{"require_auth_time": "yes"}`:                                                  "require_auth_time",
 			`{"access_token_ttl": "soon"}`:                                                  "access_token_ttl",
 			`{"access_token_ttl": 900}`:                                                     "access_token_ttl",

@@ -55,7 +55,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 	}
 	store, err := storage.Open(ctx, cfg.DatabaseURL, tracer)
 	if err != nil {
-		return nil, fmt.Errorf("SIGNET_DATABASE_URL: %w", err)
+		return nil, fmt.Errorf("%s: %w", cfg.databaseSetting, err)
 	}
 	a := &app{cfg: cfg, log: log, store: store, caller: fetch.New(fetch.Policy(cfg.FetchAllow), version)}
 	known := clients.Config{

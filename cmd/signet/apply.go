@@ -43,8 +43,9 @@ A bad client is named and left out; the others go in, and the exit code is 1.`,
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			applied, bad := []clients.Applied{}, 0
 			var stopped error
+			earlier := map[string]bool{}
 			for i, object := range objects {
-				done, err := applyClient(ctx, a, object)
+				done, err := applyClient(ctx, a, object, earlier)
 				var field *clients.FieldError
 				switch {
 				case errors.As(err, &field):
@@ -103,11 +104,17 @@ func readClients(r io.Reader) ([]json.RawMessage, error) {
 	return objects, nil
 }
 
-func applyClient(ctx context.Context, a *app, object json.RawMessage) (clients.Applied, error) {
+// applyClient makes a client be what its object says. It takes no second object for one of the earlier ids: each would change what the
+// other one said, each time that the file is applied.
+func applyClient(ctx context.Context, a *app, object json.RawMessage, earlier map[string]bool) (clients.Applied, error) {
 	c, err := clients.ParseMetadata(object)
 	if err != nil {
 		return clients.Applied{}, err
 	}
+	if earlier[c.ID] {
+		return clients.Applied{}, &clients.FieldError{Field: "client_id", Problem: "is that of a client before it in the file, too"}
+	}
+	earlier[c.ID] = c.ID != ""
 	return a.clients.Apply(ctx, c, cliOrigin())
 }
 

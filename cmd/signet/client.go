@@ -245,6 +245,9 @@ func (f *clientFlags) apply(cmd *cobra.Command, c *clients.Client) error {
 		}
 	}
 	if set("public") && f.public != c.Public() {
+		if set("token-endpoint-auth-method") {
+			return usageError{fmt.Errorf("--public and --token-endpoint-auth-method %s contradict each other", f.authMethod)}
+		}
 		c.AuthMethod = clients.SecretBasic
 		if f.public {
 			c.AuthMethod = clients.None
@@ -438,6 +441,11 @@ func clientShowCommand() *cobra.Command {
 func clientUpdateCommand() *cobra.Command {
 	var f clientFlags
 	cmd := onClient("update", "Change what the flags mention, and nothing else", func(ctx context.Context, cmd *cobra.Command, a *app, id string) (clients.Client, error) {
+		mentioned := false
+		cmd.Flags().Visit(func(fl *pflag.Flag) { mentioned = mentioned || fl.Name != "output" })
+		if !mentioned {
+			return clients.Client{}, errNothingToChange
+		}
 		for {
 			c, err := a.clients.Get(ctx, id)
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -77,6 +78,7 @@ type config struct {
 	secret                keys.Secret  // of Secret, or of the data directory's secret file
 	unknown               []string     // names that begin with SIGNET_ and are no setting
 	issuerGiven           bool         // Issuer is not the default
+	databaseSetting       string       // the name of the setting that DatabaseURL is of
 	terminal              io.Writer    // where mails are printed for want of a mail server; nil: nowhere
 
 	playground *playground.Config // of signet dev; nil: there is none
@@ -99,8 +101,9 @@ func loadConfig() (config, error) {
 	if value, set := environment["SIGNET_MANAGEMENT_LISTEN"]; set && value == "" {
 		cfg.ManagementListen = "" // the parser takes an empty value for the default
 	}
-	if cfg.DatabaseURL == "" {
-		cfg.DatabaseURL = environment["DATABASE_URL"]
+	cfg.databaseSetting = "SIGNET_DATABASE_URL"
+	if url := environment["DATABASE_URL"]; cfg.DatabaseURL == "" && url != "" {
+		cfg.DatabaseURL, cfg.databaseSetting = url, "DATABASE_URL"
 	}
 	if cfg.DatabaseURL == "" {
 		cfg.DatabaseURL = cfg.embeddedURL()
@@ -209,12 +212,23 @@ func explainParse(err error) error {
 	return err
 }
 
+// issuerURL is what an issuer may be. It is compared as a text, and its path is a route.
+var issuerURL = regexp.MustCompile(`^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[A-Za-z0-9._~-]+)*$`)
+
+// validPort tells whether a URL's port can be connected to; empty is the scheme's.
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
+}
+
 // validate checks what one setting's own syntax does not tell.
 func (c *config) validate() error {
 	u, err := url.Parse(c.Issuer)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.HasSuffix(c.Issuer, "/"):
 		return fmt.Errorf("SIGNET_ISSUER: %q must be a URL such as https://auth.example.com, without query, fragment or slash at its end", c.Issuer)
+	case !issuerURL.MatchString(c.Issuer) || !validPort(u.Port()) || u.Path != "" && path.Clean(u.Path) != u.Path:
+		return fmt.Errorf("SIGNET_ISSUER: %q must have a host, a port of 1 to 65535 if any, and in its path letters, digits and - . _ ~ alone", c.Issuer)
 	case u.Scheme == "http" && !clients.Loopback(u.Hostname()):
 		return fmt.Errorf("SIGNET_ISSUER: %q must be https; http is for loopback hosts alone", c.Issuer)
 	}
@@ -244,10 +258,10 @@ func (c *config) validate() error {
 		}
 	}
 	if scheme, _, _ := strings.Cut(c.DatabaseURL, ":"); scheme != "postgres" && scheme != "postgresql" && scheme != "sqlite" {
-		return errors.New("SIGNET_DATABASE_URL: must begin with postgres:// or sqlite:")
+		return errors.New(c.databaseSetting + ": must begin with postgres:// or sqlite:")
 	}
 	if !c.embedded() && unescaped(c.DatabaseURL) {
-		return errors.New("SIGNET_DATABASE_URL: in a password / # ? % and @ are written as %2F %23 %3F %25 and %40")
+		return errors.New(c.databaseSetting + ": in a password / # ? % and @ are written as %2F %23 %3F %25 and %40")
 	}
 	return nil
 }
@@ -399,8 +413,11 @@ type duration time.Duration
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *duration) UnmarshalText(text []byte) error {
 	v, err := str2duration.ParseDuration(string(text))
-	if err != nil || v < 0 || v > maxDuration {
+	if err != nil || v < 0 {
 		return fmt.Errorf("%q must be a duration such as 15m, 12h or 30d", text)
+	}
+	if v > maxDuration {
+		return fmt.Errorf("%q must be at most 36500d", text)
 	}
 	*d = duration(v)
 	return nil

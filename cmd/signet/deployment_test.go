@@ -502,3 +502,15 @@ func post(t *testing.T, to, user, password string, form url.Values, answer any) 
 		t.Fatalf("%s: %v\n%s", to, err, body)
 	}
 }
+
+// systemd starts the service again after a crash, which ends a program in Go with the same status as wrong usage.
+func TestUnitRestarts(t *testing.T) {
+	t.Parallel()
+	unit, err := os.ReadFile(filepath.Join(root, "deploy/systemd/signet.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(unit); !strings.Contains(text, "\nRestart=on-failure\n") || strings.Contains(text, "RestartPreventExitStatus=") {
+		t.Error("the unit does not say so")
+	}
+}

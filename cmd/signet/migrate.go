@@ -18,7 +18,7 @@ func migrateCommand() *cobra.Command {
 		}
 		store, err := storage.Open(cmd.Context(), cfg.DatabaseURL, nil)
 		if err != nil {
-			return fmt.Errorf("SIGNET_DATABASE_URL: %w", err)
+			return fmt.Errorf("%s: %w", cfg.databaseSetting, err)
 		}
 		defer store.Close()
 		before, want, err := store.Schema(cmd.Context())

@@ -88,6 +88,9 @@ func (p *profileFlags) members(cmd *cobra.Command, known users.Profile) (map[str
 	return members, set("claims", claims)
 }
 
+// errNothingToChange is the error of an update whose flags mention nothing.
+var errNothingToChange = usageError{errors.New("nothing to change: no flag says what")}
+
 func userUpdateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "update NAME", Short: "Change what is known of a user: name, e-mail address, groups, claims", Args: namedArgs,
@@ -107,7 +110,7 @@ func userUpdateCommand() *cobra.Command {
 				return err
 			}
 			if len(members) == 0 {
-				return usageError{errors.New("nothing to change: no flag says what")}
+				return errNothingToChange
 			}
 			if u, err = a.users.Update(ctx, u.ID, users.Change{Profile: members}, cliOrigin()); err != nil {
 				return err

@@ -26,7 +26,7 @@ is token.`,
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			made, err := a.clients.NewRegistrationToken(ctx, uses, time.Duration(ttl), cliOrigin())
 			if err != nil {
-				return err
+				return inFlags(cmd, err)
 			}
 			if a.clients.Registration() == clients.RegistrationOff { // it may be another one's for the server
 				fmt.Fprintln(cmd.ErrOrStderr(), "SIGNET_REGISTRATION is off here. If it is so for the server, this token is good for nothing.")

@@ -205,8 +205,10 @@ func TestBadConfiguration(t *testing.T) {
 	t.Parallel()
 	const secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 	for name, values := range map[string][]string{
-		"SIGNET_COOKIE_DOMAIN":        {".example.com", "EXAMPLE.com", "127.0.0.1", "a b", "https://example.com", "example.com:443", "*.example.com"},
-		"SIGNET_ISSUER":               {"auth.example.com", "http://auth.example.com", "https://auth.example.com/", "https://auth.example.com?x", "https://auth.example.com#x", "https://ann@auth.example.com", "ftp://auth.example.com", "https://", "://"},
+		"SIGNET_COOKIE_DOMAIN": {".example.com", "EXAMPLE.com", "127.0.0.1", "a b", "https://example.com", "example.com:443", "*.example.com"},
+		"SIGNET_ISSUER": {"auth.example.com", "http://auth.example.com", "https://auth.example.com/", "https://auth.example.com?x", "https://auth.example.com#x", "https://ann@auth.example.com", "ftp://auth.example.com", "https://", "://",
+			"https://auth.example.com:", "https://auth.example.com:0", "https://auth.example.com:65536", "https://*", "https://auth.example.com#", "https://auth.example.com?",
+			"https://auth.example.com/%2e", "https://auth.example.com/:id", "https://auth.example.com/*all", "https://auth.example.com//a", "https://auth.example.com/a/../b"},
 		"SIGNET_LISTEN":               {"8080", "127.0.0.1", "localhost", "[::1]", "a:b:c"},
 		"SIGNET_MANAGEMENT_LISTEN":    {"8080", "127.0.0.1"},
 		"SIGNET_TRUSTED_PROXIES":      {"10.0.0.0/33", "proxy", "10.0.0.0/8,", "10.0.0.0/8 10.1.0.0/16"},
@@ -244,7 +246,8 @@ func TestBadConfiguration(t *testing.T) {
 	wantRefused(t, "SIGNET_DATA_DIR", "SIGNET_DATA_DIR=/proc/none")
 	wantRefused(t, "SIGNET_TLS_CERT", "SIGNET_TLS_CERT=missing.pem", "SIGNET_TLS_KEY=missing.pem")
 	wantRefused(t, "SIGNET_COOKIE_DOMAIN", "SIGNET_COOKIE_DOMAIN=example.org", "SIGNET_ISSUER=https://auth.example.com")
-	wantRefused(t, "DATABASE_URL", "DATABASE_URL=mysql://localhost/signet")
+	wantRefused(t, "signet: DATABASE_URL: ", "DATABASE_URL=mysql://localhost/signet")
+	wantRefused(t, "at most 36500d", "SIGNET_SESSION_TTL=36501d")
 }
 
 // wantRefused starts the server with the settings, and wants that it does not.

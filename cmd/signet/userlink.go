@@ -26,6 +26,9 @@ password. It ends all of the user's sessions when it is used, and changes nothin
 			if err != nil {
 				return err
 			}
+			if _, err := a.keys.Check(ctx); err != nil { // the server would take no link that is made under another secret
+				return err
+			}
 			h, err := a.mails.ResetLink(ctx, u, cliOrigin())
 			if err != nil {
 				return err
@@ -45,6 +48,9 @@ SIGNET_SMTP_URL is set, by the server, and the account's address is verified by 
 	out := addOutput(cmd)
 	cmd.RunE = run(func(cmd *cobra.Command, args []string) error {
 		return withApp(cmd, func(ctx context.Context, a *app) error {
+			if _, err := a.keys.Check(ctx); err != nil { // as of a reset link
+				return err
+			}
 			h, err := a.mails.Invite(ctx, args[0], nil, cliOrigin())
 			if err != nil {
 				return err

@@ -122,6 +122,7 @@ func TestManifests(t *testing.T) {
 			"gets no privileges":         !*c.SecurityContext.AllowPrivilegeEscalation && c.SecurityContext.Capabilities.Drop[0] == "ALL",
 			"has a profile for seccomp":  pod.SecurityContext.SeccompProfile.Type == core.SeccompProfileTypeRuntimeDefault,
 			"has no token":               !*pod.AutomountServiceAccountToken,
+			"has no SIGNET_PORT set":     pod.EnableServiceLinks != nil && !*pod.EnableServiceLinks,
 			"is restarted by /livez":     c.LivenessProbe.HTTPGet.Path == "/livez",
 			"is asked for /readyz":       c.ReadinessProbe.HTTPGet.Path == "/readyz",
 			"is not gone before another": deployment.Spec.Strategy.RollingUpdate.MaxUnavailable.IntVal == 0,

@@ -855,14 +855,24 @@ func TestUsers(t *testing.T) {
 		w.post(t, "/user/logout", "id", bob.ID).leads(t, "/user?done=user-logout&id="+bob.ID)
 		w.get(t, "/user?id="+bob.ID).want(t, 200, "Not logged in anywhere")
 		w.get(t, "/user?id="+bob.ID).want(t, 200, "Nothing is known.")
-		w.post(t, "/user/profile", "id", bob.ID, "name", " Bob Builder ", "email", "bob@example.com", "email_verified", "yes", "locale", "de",
+		profile := func() string { // the version of bob's
+			t.Helper()
+			found := regexp.MustCompile(`name="version" value="([^"]*)"`).FindStringSubmatch(w.get(t, "/user/profile?id="+bob.ID).want(t, 200).text)
+			if found == nil {
+				t.Fatal("the form has no version")
+			}
+			return html.UnescapeString(found[1])
+		}
+		first := profile()
+		w.post(t, "/user/profile", "id", bob.ID, "version", first, "name", " Bob Builder ", "email", "bob@example.com", "email_verified", "yes", "locale", "de",
 			"groups", "staff\r\n\r\nbuilders", "claims", `{"tier": "gold"}`).leads(t, "/user?done=user-saved&id="+bob.ID)
 		w.get(t, "/user?id="+bob.ID).want(t, 200, "Bob Builder", "bob@example.com</dd>", "staff, builders")
 		w.get(t, "/user/profile?id="+bob.ID).want(t, 200, `value="Bob Builder"`, "staff\nbuilders", "&#34;tier&#34;: &#34;gold&#34;", `value="yes" checked`)
 		for member, value := range map[string]string{"email": "nobody", "locale": "!", "claims": `{"tier": `, "picture": "http://x"} {
-			w.post(t, "/user/profile", "id", bob.ID, "name", "Somebody", member, value).want(t, http.StatusUnprocessableEntity, `id="`+member+`-error"`, `value="Somebody"`)
+			w.post(t, "/user/profile", "id", bob.ID, "version", profile(), "name", "Somebody", member, value).want(t, http.StatusUnprocessableEntity, `id="`+member+`-error"`, `value="Somebody"`)
 		}
-		w.post(t, "/user/profile", "id", bob.ID, "name", "Bob", "email", "other@example.com", "email_verified", "yes").leads(t, "/user?done=user-saved&id="+bob.ID)
+		w.post(t, "/user/profile", "id", bob.ID, "version", first, "family_name", "Builder").want(t, http.StatusUnprocessableEntity, "Somebody else changed this profile", `value="Builder"`)
+		w.post(t, "/user/profile", "id", bob.ID, "version", profile(), "name", "Bob", "email", "other@example.com", "email_verified", "yes").leads(t, "/user?done=user-saved&id="+bob.ID)
 		if bob, err = s.users.Find(t.Context(), "bob"); err != nil || bob.EmailVerified || bob.Email != "other@example.com" || len(bob.Groups)+len(bob.Claims) > 0 {
 			t.Errorf("%+v, %v", bob.Profile, err)
 		}

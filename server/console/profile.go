@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"signet/users"
 )
@@ -18,8 +19,12 @@ type profileForm struct {
 	Texts                        []profileField
 	EmailVerified, PhoneVerified bool
 	Groups, Claims               string
+	Version                      string            // of the profile that the form was begun with
 	Problems                     map[string]string // by the member's name
 }
+
+// profileVersion tells apart what a profile was at different times.
+func profileVersion(p users.Profile) string { return p.UpdatedAt.Format(time.RFC3339Nano) }
 
 // fieldsOf are the fields of a profile's texts, before anybody has touched them.
 func fieldsOf(p users.Profile) []profileField {
@@ -42,7 +47,7 @@ func (s *Console) showProfile(v *visit) error {
 	}
 	f := profileForm{
 		User: u, Texts: fieldsOf(u.Profile), EmailVerified: u.EmailVerified, PhoneVerified: u.PhoneNumberVerified,
-		Groups: strings.Join(u.Groups, "\n"),
+		Groups: strings.Join(u.Groups, "\n"), Version: profileVersion(u.Profile),
 	}
 	if len(u.Claims) > 0 {
 		text, err := json.MarshalIndent(u.Claims, "", "  ")
@@ -66,7 +71,7 @@ func (s *Console) changeProfile(v *visit) error {
 	}
 	f := profileForm{
 		User: u, Texts: fieldsOf(u.Profile), EmailVerified: v.form("email_verified") != "", PhoneVerified: v.form("phone_number_verified") != "",
-		Groups: v.form("groups"), Claims: v.form("claims"),
+		Groups: v.form("groups"), Claims: v.form("claims"), Version: v.form("version"),
 	}
 	members := map[string]json.RawMessage{}
 	set := func(name string, value any) {
@@ -92,6 +97,10 @@ func (s *Console) changeProfile(v *visit) error {
 	members["claims"] = json.RawMessage("null")
 	if text := strings.TrimSpace(f.Claims); text != "" {
 		members["claims"] = json.RawMessage(text)
+	}
+	if f.Version != profileVersion(u.Profile) { // the form says something of every member: it would take back what is new
+		f.Problems = map[string]string{"": "Somebody else changed this profile meanwhile. What you see is what you entered: open the profile anew to see what it is now."}
+		return s.showProfileForm(v, http.StatusUnprocessableEntity, f)
 	}
 	_, err = s.Users.Update(v.ctx(), u.ID, users.Change{Profile: members}, v.origin())
 	var problem *users.ProfileError
