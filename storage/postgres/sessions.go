@@ -70,7 +70,8 @@ const rotate = rotateAnyKey + ` AND s.jkt IS NULL ` + rotateReturning
 // rotateProven is rotate with the proof of a key, which it uses up.
 const rotateProven = `WITH proof AS (
 	INSERT INTO used_once AS o (digest, use, expires_at) VALUES ($12, $13::uuid, now() + $14::interval)
-	ON CONFLICT (digest) DO UPDATE SET use = excluded.use WHERE o.use = excluded.use OR o.expires_at <= now() RETURNING 1)` +
+	ON CONFLICT (digest) DO UPDATE SET use = excluded.use, expires_at = greatest(o.expires_at, excluded.expires_at)
+	WHERE o.use = excluded.use OR o.expires_at <= now() RETURNING 1)` +
 	rotateAnyKey + ` AND (s.jkt IS NULL OR s.jkt = $11) AND EXISTS (SELECT FROM proof) ` + rotateReturning
 
 const rotateReturning = `RETURNING ` + grantColumns
