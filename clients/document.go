@@ -2,7 +2,6 @@ package clients
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -197,7 +196,7 @@ func (s *Service) Keep(ctx context.Context, c *Client, o audit.Origin) (*Client,
 			return nil, ErrUnauthenticated
 		case err == nil:
 			wanted := renewed(*c, &row)
-			if same, err := sameMetadata(wanted, row); err != nil || same {
+			if changed, err := differences(row, wanted); err != nil || len(changed) == 0 {
 				return &row, err
 			}
 			row, err = s.Update(ctx, wanted, o)
@@ -217,14 +216,4 @@ func (s *Service) Keep(ctx context.Context, c *Client, o audit.Origin) (*Client,
 		}
 	}
 	return nil, ErrChanged
-}
-
-// sameMetadata tells whether two clients are the same but for what the database decides.
-func sameMetadata(a, b Client) (bool, error) {
-	one, err := json.Marshal(a)
-	if err != nil {
-		return false, err
-	}
-	other, err := json.Marshal(b)
-	return string(one) == string(other), err
 }
