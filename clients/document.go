@@ -20,13 +20,12 @@ type Documents interface {
 
 // How long a document is taken for what the client is.
 const (
-	documentTTL   = 10 * time.Minute // without another look, where its server does not say
-	leastTTL      = time.Minute      // whatever that says
-	mostTTL       = time.Hour        // likewise
-	staleTTL      = 24 * time.Hour   // where the other look fails
-	refusalTTL    = 30 * time.Second // one that could not be had, or is none
-	maxDocuments  = 256              // that are remembered
-	maxDocumentID = 255              // bytes, as of any client id
+	documentTTL  = 10 * time.Minute // without another look, where its server does not say
+	leastTTL     = time.Minute      // whatever that says
+	mostTTL      = time.Hour        // likewise
+	staleTTL     = 24 * time.Hour   // where the other look fails
+	refusalTTL   = 30 * time.Second // one that could not be had, or is none
+	maxDocuments = 256              // that are remembered
 )
 
 // ErrDocument says that a client whose id is the address of its metadata document cannot be known by it. What is wrong follows.
@@ -47,7 +46,7 @@ func (s *Service) DocumentsSupported() bool { return s.cfg.Documents != nil }
 
 // documentAt tells whether a client id is the address that a metadata document may have (OAuth Client ID Metadata Document section 3).
 func (s *Service) documentAt(id string) bool {
-	if s.cfg.Documents == nil || len(id) > maxDocumentID || !ValidID(id) {
+	if s.cfg.Documents == nil || !ValidID(id) {
 		return false
 	}
 	u, err := url.Parse(id)
@@ -95,7 +94,7 @@ func (s *Service) Asking(ctx context.Context, id string, count func() error) (*C
 	return &c, nil
 }
 
-// renewed is the client of a row as its document has it now.
+// renewed is the client of a row as its document, or who manages its registration, has it now: with what only an admin decides as it is.
 func renewed(c Client, known *Client) Client {
 	c.SkipConsent, c.OptionalPKCE, c.BrowserOrigins, c.ResourceServer = known.SkipConsent, known.OptionalPKCE, known.BrowserOrigins, known.ResourceServer
 	c.AccessTTL, c.RefreshTTL, c.SessionTTL, c.Profile = known.AccessTTL, known.RefreshTTL, known.SessionTTL, known.Profile

@@ -78,8 +78,9 @@ func webOrigin(uri string) string {
 	return u.Scheme + "://" + host
 }
 
-// checkAudience wants an absolute URI without a fragment (RFC 8707 section 2).
-func checkAudience(s string) string {
+// CheckAudience tells what is wrong with s as a resource that tokens are for, or nothing: it wants an absolute URI without a fragment
+// (RFC 8707 section 2).
+func CheckAudience(s string) string {
 	if u, err := url.Parse(s); err != nil || !u.IsAbs() || strings.ContainsAny(s, "# ") || u.Opaque == "" && u.Host == "" && u.Path == "" {
 		return "must be an absolute URI without a fragment"
 	}
