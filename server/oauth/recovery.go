@@ -2,12 +2,9 @@ package oauth
 
 import (
 	"errors"
-	"math"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -103,11 +100,6 @@ func (s *Server) post(c *gin.Context, field string, kind mail.Kind, again func(*
 		}
 	}
 	again(c, status, v)
-}
-
-// setRetryAfter says how long to wait.
-func setRetryAfter(c *gin.Context, d time.Duration) {
-	c.Header("Retry-After", strconv.Itoa(int(math.Ceil(d.Seconds()))))
 }
 
 // askForPassword answers GET /reset.
