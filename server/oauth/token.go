@@ -305,7 +305,7 @@ func (m *manager) GenerateAccessToken(ctx context.Context, grant oauth2.GrantTyp
 	case oauth2.PasswordCredentials:
 		issued, err = m.startSession(ctx, call)
 	case oauth2.ClientCredentials:
-		issued, err = m.tokens.ClientTokenProven(ctx, call.client, call.scope, call.audience, call.key)
+		issued, err = m.tokens.ClientToken(ctx, call.client, call.scope, call.audience, call.key)
 	default:
 		err = errUnused
 	}
