@@ -103,7 +103,9 @@ func cleanupCommand() *cobra.Command {
 				[2]string{"sessions", count(done.Sessions)}, [2]string{"logins", count(done.Logins)}, [2]string{"revoked access tokens", count(done.Revocations)},
 				[2]string{"login failures", count(done.LoginFailures)}, [2]string{"audit events", count(done.Events)},
 				[2]string{"signing keys", count(done.Keys)}, [2]string{"interruptions", count(done.Interruptions)},
-				[2]string{"unused clients", count(done.Clients)}, [2]string{"links", count(done.Links)}, [2]string{"unsent mails", count(done.Mails)}, [2]string{"activity counts", count(done.Activity)})
+				[2]string{"unused clients", count(done.Clients)}, [2]string{"links", count(done.Links)}, [2]string{"used once", count(done.UsedOnce)},
+				[2]string{"pushed requests", count(done.Pushed)}, [2]string{"unsent mails", count(done.Mails)},
+				[2]string{"activity counts", count(done.Activity)})
 		})
 	})
 	return cmd
