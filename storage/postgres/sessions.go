@@ -32,7 +32,8 @@ var createSession = recording(`
 	WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled AND NOT EXISTS (SELECT FROM factors f WHERE f.user_id = u.id)
 		AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
 	ON CONFLICT (id) DO UPDATE SET sequence = sessions.sequence -- a repetition after a lost answer
-	RETURNING *`, `user_id::text, scope, audience, now(), expires_at, NULL::text AS login, NULL::text AS facts, (SELECT `+shownOf+` FROM users u WHERE u.id = user_id AND 'groups' = ANY (scope))`)
+	RETURNING *`, `user_id::text, scope, audience, now(), expires_at, NULL::text AS login, NULL::text AS facts,
+	(SELECT `+shownOf+` FROM users u WHERE u.id = user_id AND 'groups' = ANY (scope))`)
 
 // CreateSession implements tokens.Store.
 func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.Event) (tokens.Grant, error) {

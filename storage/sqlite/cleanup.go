@@ -98,7 +98,7 @@ func (s *Store) DeleteEvents(ctx context.Context, retention time.Duration) (int6
 		args{"retention": retention.Microseconds()})
 }
 
-// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep.
+// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep beyond the longest life of a token of theirs.
 func (s *Store) DeleteRetiredKeys(ctx context.Context, keep time.Duration) (int64, error) {
 	return s.exec(ctx, `DELETE FROM signing_keys WHERE retired_at <= @now - token_ttl - @keep`, args{"keep": keep.Microseconds()})
 }

@@ -121,6 +121,15 @@ func (s *Store) EndLogin(ctx context.Context, login uuid.UUID, e audit.Event) (e
 	return ended && err == nil, err
 }
 
+// LoginsOf implements logins.Store.
+func (s *Store) LoginsOf(ctx context.Context, userID string, limit int) ([]logins.Place, error) {
+	return many(ctx, s, func(row *sql.Rows) (p logins.Place, err error) {
+		err = row.Scan(&p.ID, moment{&p.Time}, moment{&p.CreatedAt}, &p.Address, &p.UserAgent)
+		return p, err
+	}, `SELECT l.id, l.auth_time, l.created_at, l.address, l.user_agent FROM logins l, users u WHERE l.user_id = @user AND `+liveLogin+`
+		ORDER BY l.auth_time DESC LIMIT @limit`, args{"user": id(userID), "limit": limit})
+}
+
 // DeleteEndedLogins implements storage.Store.
 func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 	var total int64
