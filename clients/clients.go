@@ -393,9 +393,9 @@ func (s *Service) born(c *Client, secret string) string {
 	return secret
 }
 
-// Update replaces the metadata of the client with c's id, and disables or enables it. Whether it came by itself stays. It returns ErrNotFound, a FieldError, or,
-// where c has a version and is not the newest, ErrChanged. A client that was public and is to have a secret is given one,
-// which the answer holds.
+// Update replaces the metadata of the client with c's id, and disables or enables it. Whether it came by itself stays. It returns
+// ErrNotFound, a FieldError, or, where c has a version and is not the newest, ErrChanged. A client that was public and is to have a secret
+// is given one, which the answer holds.
 func (s *Service) Update(ctx context.Context, c Client, o audit.Origin) (Client, error) {
 	if !ValidID(c.ID) {
 		return Client{}, ErrNotFound

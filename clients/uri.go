@@ -196,7 +196,8 @@ func checkContact(s string) string {
 	return ""
 }
 
-// CheckOrigin tells what is wrong with s as an origin, or nothing: it wants what browsers send as Origin (RFC 6454 section 6.2): scheme, host and port, nothing more.
+// CheckOrigin tells what is wrong with s as an origin, or nothing: it wants what browsers send as Origin (RFC 6454 section 6.2), which is
+// scheme, host and port, and nothing more.
 func CheckOrigin(s string) string {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || s != u.Scheme+"://"+u.Host || s != strings.ToLower(s) || strings.ContainsAny(s, "* \\") || !httpsOrLoopback(u) {
