@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -34,7 +35,7 @@ type cleaned struct {
 	Activity      int64 `json:"activity"`
 }
 
-// cleanup deletes what has expired.
+// cleanup deletes what has expired. One thing that cannot be deleted, such as by a statement that takes too long, does not keep the others.
 func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 	// The access tokens of a session that has merely been idle for too long are good until they expire.
 	keep, err := a.keys.LongestTokenTTL(ctx)
@@ -62,11 +63,13 @@ func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 		{&done.Mails, func() (int64, error) { return a.store.DeleteUnsentMails(ctx) }},
 		{&done.Activity, func() (int64, error) { return a.store.DeleteActivity(ctx, time.Duration(a.cfg.AuditRetention)) }},
 	} {
-		if *step.rows, err = step.run(); err != nil {
-			return done, err
+		var failed error
+		*step.rows, failed = step.run()
+		if err = errors.Join(err, failed); ctx.Err() != nil {
+			break
 		}
 	}
-	return done, nil
+	return done, err
 }
 
 // keepClean cleans up now and then until ctx ends.
@@ -82,7 +85,7 @@ func (a *app) keepClean(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			a.log.WarnContext(ctx, "the clean-up ended early", "error", err)
+			a.log.WarnContext(ctx, "the clean-up could not delete everything", "error", oneLine(err))
 		case done != cleaned{}:
 			a.log.InfoContext(ctx, "cleaned up", "deleted", done)
 		}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 )
 
@@ -25,6 +26,15 @@ func (s *Store) inBatches(ctx context.Context, text string, a args) (int64, erro
 			return total, err
 		}
 	}
+}
+
+// eachInBatches is inBatches for several statements. One that fails does not keep the others.
+func (s *Store) eachInBatches(ctx context.Context, a args, statements ...string) (total int64, err error) {
+	for _, statement := range statements {
+		n, failed := s.inBatches(ctx, statement, a)
+		total, err = total+n, errors.Join(err, failed)
+	}
+	return total, err
 }
 
 // rest leaves the database to the requests for twice as long as the batch took that began then.
