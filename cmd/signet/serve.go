@@ -105,7 +105,8 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		}
 		log.InfoContext(ctx, "ready", "issuer", cfg.Issuer, "listen", listeners.Public.Addr().String())
 		if !cfg.issuerGiven && !strings.HasSuffix(cfg.Listen, cfg.Issuer[strings.LastIndexByte(cfg.Issuer, ':'):]) {
-			log.WarnContext(ctx, "SIGNET_ISSUER is not set: apps are sent to another port than this server's; set it to where they reach this one", "issuer", cfg.Issuer, "listen", cfg.Listen)
+			log.WarnContext(ctx, "SIGNET_ISSUER is not set: apps are sent to another port than this server's; set it to where they reach this one",
+				"issuer", cfg.Issuer, "listen", cfg.Listen)
 		}
 		working.Go(func() { a.keys.Follow(background) })
 		working.Go(func() { a.tokens.Watch(background, s.Interrupted) })

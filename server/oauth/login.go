@@ -94,7 +94,8 @@ func (s *Server) logIn(c *gin.Context) {
 // loginPage is the login page for the request that waits.
 func (s *Server) loginPage(c *gin.Context, client *clients.Client, p authorizations.Pending) pages.Login {
 	browser := s.browser(c)
-	v := pages.Login{Request: s.authorizations.Seal(authorizations.StageLogin, browser, authorizations.Pending{Request: p.Request, Login: p.Login, AuthTime: p.AuthTime}), Client: shownClient(client)}
+	waiting := authorizations.Pending{Request: p.Request, Login: p.Login, AuthTime: p.AuthTime}
+	v := pages.Login{Request: s.authorizations.Seal(authorizations.StageLogin, browser, waiting), Client: shownClient(client)}
 	if ceremony, err := s.logins.AskPasskey(browser); err == nil {
 		v.Passkey = asked(ceremony)
 	}

@@ -180,7 +180,8 @@ func (s *Server) join(c *gin.Context) {
 		err error
 		is  pages.Problem
 	}{
-		{users.ErrUsername, pages.BadUsername}, {users.ErrForeignAddress, pages.ForeignAddress}, {users.ErrPassword, pages.BadPassword}, {users.ErrExists, pages.NameTaken}, {users.ErrEmailTaken, pages.EmailTaken},
+		{users.ErrUsername, pages.BadUsername}, {users.ErrForeignAddress, pages.ForeignAddress}, {users.ErrPassword, pages.BadPassword},
+		{users.ErrExists, pages.NameTaken}, {users.ErrEmailTaken, pages.EmailTaken},
 	} {
 		if !errors.Is(err, problem.err) {
 			continue
