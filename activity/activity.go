@@ -27,9 +27,6 @@ const (
 	LiveSessions  Kind = "live_sessions" // how many there are, looked at once in each bucket
 )
 
-// Kinds lists the kinds.
-var Kinds = []Kind{Logins, LoginFailures, Refreshes, Reuses, Interruptions, LiveSessions}
-
 // counted are the kinds that are added up, in the order of a Counter's counts.
 var counted = [...]Kind{Logins, LoginFailures, Refreshes, Reuses, Interruptions}
 

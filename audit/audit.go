@@ -8,7 +8,9 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -102,8 +104,20 @@ type Event struct {
 type Origin struct {
 	Actor     string
 	Address   string
-	UserAgent string
+	UserAgent string // as it came; Agent is what is kept of it
 	RequestID string
+}
+
+// maxAgent bounds what is kept of a User-Agent, in bytes.
+const maxAgent = 256
+
+// Agent is the User-Agent as it is kept: bounded, and text.
+func (o Origin) Agent() string {
+	agent := o.UserAgent[:min(len(o.UserAgent), maxAgent)]
+	if !utf8.ValidString(agent) {
+		agent = strings.ToValidUTF8(agent, "")
+	}
+	return agent
 }
 
 // New starts an event of type t that came from o. Its id grows with time, so that events sort by it.

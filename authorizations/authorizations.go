@@ -90,8 +90,9 @@ type Store interface {
 
 	// Visitor returns the login, if it is live, and what its user has allowed the party.
 	Visitor(ctx context.Context, r logins.Ref, p Party) (l logins.Login, c Consent, ok bool, err error)
-	// CreateCode uses up the pushed request, if the request is one, and inserts the code if that was there and the login and the party's client are live, and, where it has to be asked for, what is asked
-	// for was allowed. What is to be remembered is added to the consent in the same transaction, with the event.
+	// CreateCode uses up the pushed request, if the request is one, and inserts the code if that was there and the login and the party's
+	// client are live, and, where it has to be asked for, what is asked for was allowed. What is to be remembered is added to the consent
+	// in the same transaction. The event is written where the user allowed it just now.
 	CreateCode(ctx context.Context, n NewCode, granted audit.Event) (bool, error)
 	// Consents returns what the user has allowed clients that are there still, by the clients' names.
 	Consents(ctx context.Context, userID string) ([]Allowance, error)

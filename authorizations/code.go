@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"signet/keys"
 )
 
 // CodeTTL is how long an authorization code is good (RFC 6749 section 4.1.2).
@@ -62,7 +64,11 @@ func (c Code) body() []byte {
 
 // ParseCode reads a code that this server issued; ok is false for anything else.
 func (s *Service) ParseCode(text string) (c Code, ok bool) {
-	b, ok := s.tagger.Read(codePrefix, text, codeBodySize)
+	return readCode(s.tagger, codePrefix, text)
+}
+
+func readCode(t keys.Tagger, prefix, text string) (c Code, ok bool) {
+	b, ok := t.Read(prefix, text, codeBodySize)
 	if !ok {
 		return Code{}, false
 	}

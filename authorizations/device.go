@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"signet/audit"
 	"signet/clients"
 	"signet/logins"
@@ -123,7 +121,7 @@ func newUserCode() UserCode {
 	return UserCode(b[:])
 }
 
-// digest is what the database knows of a user code.
+// digestOf is what the database knows of a user code.
 func (s *Service) digestOf(c UserCode) []byte {
 	mac := hmac.New(sha256.New, s.userCodeKey)
 	mac.Write([]byte(c))
@@ -132,7 +130,7 @@ func (s *Service) digestOf(c UserCode) []byte {
 
 // StartDevice puts a device's request down (RFC 8628 section 3.1), and returns the device code and the user code.
 func (s *Service) StartDevice(ctx context.Context, c *clients.Client, scope clients.Scope, audience []string, o audit.Origin) (deviceCode string, userCode UserCode, err error) {
-	d := DeviceRequest{Code: newCode(), Client: c, Scope: scope, Audience: audience, Address: o.Address, UserAgent: strings.ToValidUTF8(o.UserAgent[:min(len(o.UserAgent), 256)], "")}
+	d := DeviceRequest{Code: newCode(), Client: c, Scope: scope, Audience: audience, Address: o.Address, UserAgent: o.Agent()}
 	for range 10 {
 		userCode = newUserCode()
 		d.UserCode = s.digestOf(userCode)
@@ -149,13 +147,7 @@ func (s *Service) StartDevice(ctx context.Context, c *clients.Client, scope clie
 
 // ParseDeviceCode reads a device code that this server issued; ok is false for anything else.
 func (s *Service) ParseDeviceCode(text string) (c Code, ok bool) {
-	b, ok := s.deviceTagger.Read(devicePrefix, text, codeBodySize)
-	if !ok {
-		return Code{}, false
-	}
-	c.Session = uuid.UUID(b[:16])
-	copy(c.secret[:], b[16:])
-	return c, true
+	return readCode(s.deviceTagger, devicePrefix, text)
 }
 
 // Device returns the device that waits with the user code.

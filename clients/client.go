@@ -280,7 +280,7 @@ func (c *Client) validateReach() error {
 		return invalid("scope", "%v", err)
 	}
 	for _, token := range c.Scope {
-		if strings.HasPrefix(token, reservedPrefix) && token != ScopeAdmin && token != ScopeAccount {
+		if Reserved(token) && token != ScopeAdmin && token != ScopeAccount {
 			return invalid("scope", "%q is reserved; Signet's own scopes are %s and %s", token, ScopeAdmin, ScopeAccount)
 		}
 	}
@@ -289,7 +289,7 @@ func (c *Client) validateReach() error {
 		values []string
 		check  func(string) string
 	}{
-		{"audience", c.Audience, checkAudience},
+		{"audience", c.Audience, CheckAudience},
 		{"redirect_uris", c.RedirectURIs, c.checkRedirectURI},
 		{"post_logout_redirect_uris", c.PostLogoutRedirectURIs, c.checkReturnURI},
 		{"contacts", c.Contacts, checkContact},

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -286,13 +285,6 @@ func (s *Service) read(ctx context.Context, id string) (*Client, error) {
 	}
 }
 
-// newSecret makes a client secret of 256 random bits.
-func newSecret() string {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b)
-	return "sgs_" + base64.RawURLEncoding.EncodeToString(b)
-}
-
 // digest is what the database holds of a secret.
 func digest(secret string) []byte {
 	sum := sha256.Sum256([]byte(secret))
@@ -302,8 +294,8 @@ func digest(secret string) []byte {
 // errGivenSecret refuses a secret that is not the server's.
 var errGivenSecret = invalid("client_secret", "is made by the server, and only when a client is registered or its secret rotated")
 
-// loginScope is the scope of a client that logs users in by code and is registered without one.
-var loginScope = Scope{"openid", "profile", "email", "offline_access"}
+// LoginScope is the scope of a client that logs users in by code and is registered without one.
+var LoginScope = Scope{ScopeOpenID, "profile", "email", ScopeOffline}
 
 // setDefaults gives the members that are left out their defaults (RFC 7591 section 2). An empty list of grants is not left out,
 // nor is an empty scope that is there.
@@ -321,7 +313,7 @@ func (c *Client) setDefaults() {
 		}
 	}
 	if c.Scope == nil && c.May(AuthorizationCode) {
-		c.Scope = slices.Clone(loginScope)
+		c.Scope = slices.Clone(LoginScope)
 	}
 	c.setDetailDefaults()
 }
@@ -369,7 +361,7 @@ func once[T comparable](list []T) []T {
 // Create registers c. An empty id, name, authentication method or absent list of grants gets the default. The answer holds the secret
 // of a confidential client, which is nowhere to be found later.
 func (s *Service) Create(ctx context.Context, c Client, o audit.Origin) (Client, error) {
-	return s.CreateWithSecret(ctx, c, newSecret(), o)
+	return s.CreateWithSecret(ctx, c, newToken(secretPrefix), o)
 }
 
 // CreateWithSecret is Create with a secret that was made elsewhere, of as much randomness as Create's.
@@ -401,9 +393,9 @@ func (s *Service) born(c *Client, secret string) string {
 	return secret
 }
 
-// Update replaces the metadata of the client with c's id, and disables or enables it. Whether it came by itself stays. It returns ErrNotFound, a FieldError, or,
-// where c has a version and is not the newest, ErrChanged. A client that was public and is to have a secret is given one,
-// which the answer holds.
+// Update replaces the metadata of the client with c's id, and disables or enables it. Whether it came by itself stays. It returns
+// ErrNotFound, a FieldError, or, where c has a version and is not the newest, ErrChanged. A client that was public and is to have a secret
+// is given one, which the answer holds.
 func (s *Service) Update(ctx context.Context, c Client, o audit.Origin) (Client, error) {
 	if !ValidID(c.ID) {
 		return Client{}, ErrNotFound
@@ -420,7 +412,7 @@ func (s *Service) Update(ctx context.Context, c Client, o audit.Origin) (Client,
 	if err := s.complete(&c); err != nil {
 		return Client{}, err
 	}
-	secret := newSecret() // for a client that has none
+	secret := newToken(secretPrefix) // for a client that has none
 	if c.SecretDigest = digest(secret); !c.HasSecret() {
 		c.SecretDigest = nil
 	}
@@ -464,7 +456,7 @@ func (s *Service) RotateSecret(ctx context.Context, id string, overlap time.Dura
 	if !c.HasSecret() {
 		return Client{}, invalid("token_endpoint_auth_method", "the client is public, or proves itself by keys: it has no secret to rotate")
 	}
-	secret := newSecret()
+	secret := newToken(secretPrefix)
 	e := event(audit.ClientSecretRotated, o, id)
 	if overlap > 0 {
 		e.Detail = fmt.Sprintf("the old secret stays good for %s", overlap)

@@ -2,7 +2,6 @@ package clients
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -21,13 +20,12 @@ type Documents interface {
 
 // How long a document is taken for what the client is.
 const (
-	documentTTL   = 10 * time.Minute // without another look, where its server does not say
-	leastTTL      = time.Minute      // whatever that says
-	mostTTL       = time.Hour        // likewise
-	staleTTL      = 24 * time.Hour   // where the other look fails
-	refusalTTL    = 30 * time.Second // one that could not be had, or is none
-	maxDocuments  = 256              // that are remembered
-	maxDocumentID = 255              // bytes, as of any client id
+	documentTTL  = 10 * time.Minute // without another look, where its server does not say
+	leastTTL     = time.Minute      // whatever that says
+	mostTTL      = time.Hour        // likewise
+	staleTTL     = 24 * time.Hour   // where the other look fails
+	refusalTTL   = 30 * time.Second // one that could not be had, or is none
+	maxDocuments = 256              // that are remembered
 )
 
 // ErrDocument says that a client whose id is the address of its metadata document cannot be known by it. What is wrong follows.
@@ -48,7 +46,7 @@ func (s *Service) DocumentsSupported() bool { return s.cfg.Documents != nil }
 
 // documentAt tells whether a client id is the address that a metadata document may have (OAuth Client ID Metadata Document section 3).
 func (s *Service) documentAt(id string) bool {
-	if s.cfg.Documents == nil || len(id) > maxDocumentID || !ValidID(id) {
+	if s.cfg.Documents == nil || !ValidID(id) {
 		return false
 	}
 	u, err := url.Parse(id)
@@ -96,7 +94,7 @@ func (s *Service) Asking(ctx context.Context, id string, count func() error) (*C
 	return &c, nil
 }
 
-// renewed is the client of a row as its document has it now.
+// renewed is the client of a row as its document, or who manages its registration, has it now: with what only an admin decides as it is.
 func renewed(c Client, known *Client) Client {
 	c.SkipConsent, c.OptionalPKCE, c.BrowserOrigins, c.ResourceServer = known.SkipConsent, known.OptionalPKCE, known.BrowserOrigins, known.ResourceServer
 	c.AccessTTL, c.RefreshTTL, c.SessionTTL, c.Profile = known.AccessTTL, known.RefreshTTL, known.SessionTTL, known.Profile
@@ -200,7 +198,7 @@ func (s *Service) Keep(ctx context.Context, c *Client, o audit.Origin) (*Client,
 			return nil, ErrUnauthenticated
 		case err == nil:
 			wanted := renewed(*c, &row)
-			if same, err := sameMetadata(wanted, row); err != nil || same {
+			if changed, err := differences(row, wanted); err != nil || len(changed) == 0 {
 				return &row, err
 			}
 			row, err = s.Update(ctx, wanted, o)
@@ -220,14 +218,4 @@ func (s *Service) Keep(ctx context.Context, c *Client, o audit.Origin) (*Client,
 		}
 	}
 	return nil, ErrChanged
-}
-
-// sameMetadata tells whether two clients are the same but for what the database decides.
-func sameMetadata(a, b Client) (bool, error) {
-	one, err := json.Marshal(a)
-	if err != nil {
-		return false, err
-	}
-	other, err := json.Marshal(b)
-	return string(one) == string(other), err
 }

@@ -74,6 +74,7 @@ type RegistrationStore interface {
 func (s *Service) Registration() RegistrationMode { return cmp.Or(s.cfg.Registration, RegistrationOff) }
 
 const (
+	secretPrefix     = "sgs_" // of client secrets
 	managementPrefix = "sgm_" // of registration access tokens
 	initialPrefix    = "sgi_" // of initial access tokens
 )
@@ -195,14 +196,17 @@ func (s *Service) confine(c *Client) error {
 			return invalid("grant_types", "%q is not open to registration; allowed: %s", g, join(RegisteredGrants))
 		}
 	}
-	if len(c.RedirectURIs) > maxRegisteredURIs || len(c.PostLogoutRedirectURIs) > maxRegisteredURIs {
+	if len(c.RedirectURIs) > maxRegisteredURIs {
 		return invalid("redirect_uris", "are more than %d", maxRegisteredURIs)
+	}
+	if len(c.PostLogoutRedirectURIs) > maxRegisteredURIs {
+		return invalid("post_logout_redirect_uris", "are more than %d", maxRegisteredURIs)
 	}
 	if c.Scope == nil {
 		c.Scope = slices.Clone(s.cfg.RegistrationScopes)
 	}
 	for _, token := range c.Scope {
-		if strings.HasPrefix(token, reservedPrefix) || !slices.Contains(s.cfg.RegistrationScopes, token) {
+		if Reserved(token) || !slices.Contains(s.cfg.RegistrationScopes, token) {
 			return invalid("scope", "%q is not open to registration; allowed: %s", token, s.cfg.RegistrationScopes)
 		}
 	}
@@ -238,7 +242,7 @@ func (s *Service) Register(ctx context.Context, c Client, initial string, count 
 	if err := count(); err != nil {
 		return Client{}, "", err
 	}
-	secret := s.born(&c, newSecret())
+	secret := s.born(&c, newToken(secretPrefix))
 	token = newToken(managementPrefix)
 	e := event(audit.ClientRegistered, o, c.ID)
 	e.Detail = c.Name
@@ -258,7 +262,7 @@ func (s *Service) Registered(ctx context.Context, id, token string) (Client, err
 
 // Reregister replaces the metadata of a client that registered itself (RFC 7592 section 2.2), by the same rules, and returns a new
 // registration access token. The one presented is good until that is used, so that a lost answer locks nobody out.
-func (s *Service) Reregister(ctx context.Context, id, token string, c Client, o audit.Origin) (updated Client, renewed string, err error) {
+func (s *Service) Reregister(ctx context.Context, id, token string, c Client, o audit.Origin) (updated Client, next string, err error) {
 	stored, err := s.Registered(ctx, id, token)
 	if err != nil {
 		return Client{}, "", err
@@ -273,19 +277,16 @@ func (s *Service) Reregister(ctx context.Context, id, token string, c Client, o 
 	if err := s.confine(&c); err != nil {
 		return Client{}, "", err
 	}
-	c.SkipConsent, c.OptionalPKCE, c.BrowserOrigins, c.ResourceServer = stored.SkipConsent, stored.OptionalPKCE, stored.BrowserOrigins, stored.ResourceServer
-	c.AccessTTL, c.RefreshTTL, c.SessionTTL, c.Version = stored.AccessTTL, stored.RefreshTTL, stored.SessionTTL, stored.Version
-	c.Profile = stored.Profile
 	o.Actor = id
-	if updated, err = s.Update(ctx, c, o); err != nil {
+	if updated, err = s.Update(ctx, renewed(c, &stored), o); err != nil {
 		return Client{}, "", err
 	}
-	renewed = newToken(managementPrefix)
-	ok, err := s.store.RenewRegistration(ctx, id, digest(token), digest(renewed))
+	next = newToken(managementPrefix)
+	ok, err := s.store.RenewRegistration(ctx, id, digest(token), digest(next))
 	if err == nil && !ok {
 		err = ErrRegistrationToken
 	}
-	return updated, renewed, err
+	return updated, next, err
 }
 
 // Deregister deletes a client that registered itself: its tokens are dead (RFC 7592 section 2.3).

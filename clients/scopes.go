@@ -22,7 +22,7 @@ func (d Described) Validate() error {
 	if len(d.Name) > maxIDLength || !isScopeToken(d.Name) {
 		return invalid("name", "must be 1 to %d visible ASCII characters, none of them a quotation mark or a backslash", maxIDLength)
 	}
-	if strings.HasPrefix(d.Name, reservedPrefix) && d.Name != ScopeAdmin && d.Name != ScopeAccount {
+	if Reserved(d.Name) && d.Name != ScopeAdmin && d.Name != ScopeAccount {
 		return invalid("name", "%q is reserved; Signet's own scopes are %s and %s", d.Name, ScopeAdmin, ScopeAccount)
 	}
 	if !isLine(d.Description, maxDescription) {

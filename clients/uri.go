@@ -78,8 +78,9 @@ func webOrigin(uri string) string {
 	return u.Scheme + "://" + host
 }
 
-// checkAudience wants an absolute URI without a fragment (RFC 8707 section 2).
-func checkAudience(s string) string {
+// CheckAudience tells what is wrong with s as a resource that tokens are for, or nothing: it wants an absolute URI without a fragment
+// (RFC 8707 section 2).
+func CheckAudience(s string) string {
 	if u, err := url.Parse(s); err != nil || !u.IsAbs() || strings.ContainsAny(s, "# ") || u.Opaque == "" && u.Host == "" && u.Path == "" {
 		return "must be an absolute URI without a fragment"
 	}
@@ -195,7 +196,8 @@ func checkContact(s string) string {
 	return ""
 }
 
-// CheckOrigin tells what is wrong with s as an origin, or nothing: it wants what browsers send as Origin (RFC 6454 section 6.2): scheme, host and port, nothing more.
+// CheckOrigin tells what is wrong with s as an origin, or nothing: it wants what browsers send as Origin (RFC 6454 section 6.2), which is
+// scheme, host and port, and nothing more.
 func CheckOrigin(s string) string {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || s != u.Scheme+"://"+u.Host || s != strings.ToLower(s) || strings.ContainsAny(s, "* \\") || !httpsOrLoopback(u) {

@@ -519,8 +519,8 @@ func (s *Service) Holds(kid string) bool {
 	return ok && k.published
 }
 
-// Verify checks the signature of an access token, fills claims from it, and returns the id of the key that signed it. It returns ErrNotLoaded, the database's error
-// where new keys had to be looked for, or an error that says that the token is not Signet's.
+// Verify checks the signature of an access token, fills claims from it, and returns the id of the key that signed it. Valid is false for
+// one that is not Signet's. It returns ErrNotLoaded, or the database's error where new keys had to be looked for.
 func (s *Service) Verify(ctx context.Context, token string, claims jwt.Claims) (kid string, valid bool, err error) {
 	return s.verify(ctx, token, tokenType, claims)
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-webauthn/webauthn/webauthn"
@@ -186,7 +185,7 @@ func (s *Service) Begin(ctx context.Context, u users.User, p Proof, stay bool, p
 func (s *Service) begin(ctx context.Context, u users.User, p Proof, stay bool, previous string, o audit.Origin) (l Login, cookie string, err error) {
 	n := NewLogin{
 		UserID: u.ID, UserEpoch: u.Epoch, Methods: p.Methods, Class: p.Class, TTL: BrowserTTL,
-		Address: o.Address, UserAgent: shorten(o.UserAgent),
+		Address: o.Address, UserAgent: o.Agent(),
 	}
 	if stay {
 		n.TTL = s.cfg.StayTTL
@@ -279,12 +278,4 @@ func event(t audit.Type, userID string, login uuid.UUID, o audit.Origin) audit.E
 		e.Actor = userID
 	}
 	return e
-}
-
-// maxUserAgent bounds what is kept of a User-Agent, in bytes.
-const maxUserAgent = 256
-
-// shorten makes a User-Agent fit for the database: bounded, and text.
-func shorten(userAgent string) string {
-	return strings.ToValidUTF8(userAgent[:min(len(userAgent), maxUserAgent)], "")
 }

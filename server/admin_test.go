@@ -16,6 +16,7 @@ import (
 
 	"signet/audit"
 	"signet/clients"
+	"signet/proofs"
 	"signet/tokens"
 	"signet/users"
 )
@@ -112,7 +113,7 @@ func TestAPIAuthorization(t *testing.T) {
 		check(t, r.tokens.EndSession(t.Context(), revoked.session, origin))
 		foreign, err := r.tokens.StartSession(t.Context(), elsewhere, root.user, both, []string{api}, origin)
 		check(t, err)
-		machines, err := r.tokens.ClientToken(machine, both, []string{issuer})
+		machines, err := r.tokens.ClientToken(t.Context(), machine, both, []string{issuer}, proofs.Key{})
 		check(t, err)
 		// What a holder of a signing key could forge: a scope that the session was never granted.
 		plain := r.as(t, &ui, root.user, "read")

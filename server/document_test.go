@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -189,8 +190,16 @@ func TestClientMetadataDocuments(t *testing.T) {
 			}
 			r.send(t, "/par", body(other)).want(t, 401, "invalid_client")
 			r.send(t, "/par", ask(keyed).Encode()).want(t, 401, "invalid_client")
-			pushed := r.send(t, "/par", body(key)).is(t, 201)
-			s.grant(form("client_id", keyed.ID, "request_uri", pushed.text("request_uri")), ann).code(t)
+			again := func() url.Values {
+				return form("client_id", keyed.ID, "request_uri", r.send(t, "/par", body(key)).is(t, 201).text("request_uri"))
+			}
+			s.grant(again(), ann).code(t)
+			kept, err := r.clients.Get(t.Context(), keyed.ID)
+			check(t, err)
+			s.authorize(again()).code(t)
+			row, err := r.clients.Get(t.Context(), keyed.ID)
+			check(t, err)
+			equal(t, "version, where the document is as it was", row.Version, kept.Version)
 
 			// What is no document is no client, and nothing is written down for it.
 			d.say(`{"client_id": "https://elsewhere.example.com/tool", "redirect_uris": ["` + callback + `"]}`)
@@ -199,7 +208,7 @@ func TestClientMetadataDocuments(t *testing.T) {
 				t.Errorf("%s", bad.body)
 			}
 			r.send(t, "/token", form("grant_type", "refresh_token", "refresh_token", "sgr_x", "client_id", d.URL+"/new").Encode()).want(t, 401, "invalid_client")
-			_, err := r.clients.SetDisabled(t.Context(), tool.ID, true, origin)
+			_, err = r.clients.SetDisabled(t.Context(), tool.ID, true, origin)
 			check(t, err)
 			r.send(t, "/par", ask(tool).Encode()).want(t, 401, "invalid_client")
 		}, withDocuments)

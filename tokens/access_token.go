@@ -170,14 +170,9 @@ type Issued struct {
 	SessionExpiresIn time.Duration // until the session ends if it is not used any more; zero for a client's own token
 }
 
-// ClientToken issues an access token to the client itself (RFC 6749 section 4.4).
-func (s *Service) ClientToken(c *clients.Client, scope clients.Scope, audience []string) (Issued, error) {
-	return s.ClientTokenProven(context.Background(), c, scope, audience, proofs.Key{})
-}
-
-// ClientTokenProven is ClientToken for the holder of a key, to which the token is bound, and whose proof it uses up. It returns
-// proofs.ErrReplayed where that was used before.
-func (s *Service) ClientTokenProven(ctx context.Context, c *clients.Client, scope clients.Scope, audience []string, key proofs.Key) (Issued, error) {
+// ClientToken issues an access token to the client itself (RFC 6749 section 4.4). It is bound to the key, if there is one, whose proof it
+// uses up. It returns proofs.ErrReplayed where that was used before.
+func (s *Service) ClientToken(ctx context.Context, c *clients.Client, scope clients.Scope, audience []string, key proofs.Key) (Issued, error) {
 	if err := s.Spend(ctx, key, c.ID, "", ""); err != nil {
 		return Issued{}, err
 	}

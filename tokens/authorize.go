@@ -37,13 +37,10 @@ type Access struct {
 // What the token says is not enough: under HS256 others can sign as well, and a user may have ceased to be an admin. So the
 // session, or the client's registration, has to hold the scope and the audience too, and signet:admin needs a user who is an
 // admin now.
-func (s *Service) Authorize(ctx context.Context, token, scope string) (Access, error) {
-	return s.AuthorizeProven(ctx, token, scope, proofs.Key{})
-}
-
-// AuthorizeProven is Authorize for the holder of a key, whose proof it uses up. A token that is bound to a key needs that very one, and one
-// that is not bound takes none.
-func (s *Service) AuthorizeProven(ctx context.Context, token, scope string, key proofs.Key) (Access, error) {
+//
+// A token that is bound to a key needs that very one, and uses up its proof, of which it returns proofs.ErrReplayed where it was used
+// before; one that is not bound takes none.
+func (s *Service) Authorize(ctx context.Context, token, scope string, key proofs.Key) (Access, error) {
 	a, audience, h, err := s.identify(ctx, token, key)
 	switch {
 	case err != nil:

@@ -117,7 +117,7 @@ func (s *Service) RedeemDevice(ctx context.Context, c *clients.Client, code stri
 func (s *Service) redemption(c *clients.Client, k authorizations.Code, key proofs.Key, o audit.Origin) Redemption {
 	return Redemption{
 		Session: k.Session, CodeDigest: k.Digest(), ClientID: c.ID, ClientEpoch: c.Epoch, SessionDigest: firstToken(k).digest(),
-		IdleTTL: s.refreshTTL(c), TTL: s.sessionTTL(c), Address: o.Address, UserAgent: shorten(o.UserAgent), MaxFailures: authorizations.MaxCodeFailures,
+		IdleTTL: s.refreshTTL(c), TTL: s.sessionTTL(c), Address: o.Address, UserAgent: o.Agent(), MaxFailures: authorizations.MaxCodeFailures,
 		JKT: key.JKT, SessionJKT: refreshKey(c, key.JKT),
 	}
 }

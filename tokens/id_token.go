@@ -20,8 +20,8 @@ import (
 // idTokenType is the JOSE typ of an ID token. No access token has it, and so neither is taken for the other.
 const idTokenType = "JWT"
 
-// idToken signs an ID token (OpenID Connect Core section 2) beside the access token, if that has the scope openid. The nonce, which may be empty, is that of
-// the request that began the session; a refresh repeats none.
+// idToken signs an ID token (OpenID Connect Core section 2) beside the access token, if that has the scope openid. The nonce, which may be
+// empty, is that of the request that began the session; a refresh repeats none.
 func (s *Service) idToken(ctx context.Context, c *clients.Client, g Grant, issued Issued, nonce string) (string, error) {
 	if g.Facts == nil {
 		return "", nil
@@ -108,7 +108,8 @@ func (s *Service) LogoutToken(ctx context.Context, c *clients.Client, userID, lo
 }
 
 // UserInfo returns the claims of the user that an active access token speaks for (Core section 5.3): those of the token's scope, and
-// those that were asked for one by one. The token is presented by the holder of the key, if there is one, whose proof is used up. It returns ErrInvalidToken, ErrInsufficientScope without the scope openid, or the
+// those that were asked for one by one. The token is presented by the holder of the key, if there is one, whose proof is used up. It
+// returns ErrInvalidToken, ErrOfNoUser for a client's own token, ErrInsufficientScope without the scope openid, proofs.ErrReplayed, or the
 // database's error.
 func (s *Service) UserInfo(ctx context.Context, token string, key proofs.Key) (map[string]any, error) {
 	a, _, h, err := s.identify(ctx, token, key)

@@ -51,7 +51,7 @@ func (s *Service) RefreshProven(ctx context.Context, c *clients.Client, token st
 	}
 	u := Use{
 		Session: t.session, ClientID: c.ID, SecretDigest: t.digest(), From: t.sequence, To: next.sequence,
-		Scope: scope, Audience: audience, IdleTTL: s.refreshTTL(c), Address: o.Address, UserAgent: shorten(o.UserAgent),
+		Scope: scope, Audience: audience, IdleTTL: s.refreshTTL(c), Address: o.Address, UserAgent: o.Agent(),
 		Key: key, Repeatable: s.cfg.RetryWindow > 0 || next == t,
 	}
 	succeed := func(g Grant, outcome Outcome) (Issued, Outcome, error) {

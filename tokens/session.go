@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -299,7 +298,7 @@ func (s *Service) StartSessionProven(ctx context.Context, c *clients.Client, u u
 	g, err := s.store.CreateSession(ctx, NewSession{
 		ID: first.session, ClientID: c.ID, ClientEpoch: c.Epoch, UserID: u.ID, UserEpoch: u.Epoch,
 		Scope: scope, Audience: audience, SecretDigest: first.digest(),
-		IdleTTL: s.refreshTTL(c), TTL: s.sessionTTL(c), Address: o.Address, UserAgent: shorten(o.UserAgent),
+		IdleTTL: s.refreshTTL(c), TTL: s.sessionTTL(c), Address: o.Address, UserAgent: o.Agent(),
 		JKT: refreshKey(c, key.JKT),
 	}, e)
 	if err != nil {
@@ -372,20 +371,6 @@ func (s *Service) refreshTTL(c *clients.Client) time.Duration {
 }
 func (s *Service) sessionTTL(c *clients.Client) time.Duration {
 	return cmp.Or(c.SessionTTL, s.cfg.SessionTTL)
-}
-
-// maxUserAgent bounds what is kept of a User-Agent, in bytes.
-const maxUserAgent = 256
-
-// shorten makes a User-Agent fit for the database: bounded, and text.
-func shorten(userAgent string) string {
-	if len(userAgent) > maxUserAgent {
-		userAgent = userAgent[:maxUserAgent]
-	}
-	if !utf8.ValidString(userAgent) {
-		userAgent = strings.ToValidUTF8(userAgent, "")
-	}
-	return userAgent
 }
 
 // Sessions returns the selected sessions that can be used, newest first.

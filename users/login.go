@@ -45,7 +45,7 @@ func (s *Service) Authenticate(ctx context.Context, username, password, clientID
 		return User{}, err
 	}
 	if wait > 0 {
-		return User{}, s.throttled(wait)
+		return User{}, a.throttled(wait)
 	}
 	var u User
 	if candidate != nil {
@@ -66,7 +66,7 @@ func (s *Service) Authenticate(ctx context.Context, username, password, clientID
 		return User{}, err
 	}
 	if wait > 0 {
-		return User{}, s.throttled(wait)
+		return User{}, a.throttled(wait)
 	}
 	if rehash != "" {
 		if err := s.store.Rehash(ctx, u.ID, u.PasswordHash, rehash); err != nil {
@@ -77,8 +77,8 @@ func (s *Service) Authenticate(ctx context.Context, username, password, clientID
 }
 
 // throttled bounds the wait by the window: a database counts from when a transaction began, which may then have waited.
-func (s *Service) throttled(wait time.Duration) error {
-	return &ThrottledError{RetryAfter: min(wait, s.cfg.Window)}
+func (a Attempt) throttled(wait time.Duration) error {
+	return &ThrottledError{RetryAfter: min(wait, a.Window)}
 }
 
 // lookup returns the name to look up: nothing for what cannot be a username, and a database may refuse to compare with.
@@ -102,7 +102,7 @@ func (s *Service) fail(ctx context.Context, a Attempt, userID, clientID string, 
 		return err
 	}
 	if counted.Wait > 0 {
-		return s.throttled(counted.Wait)
+		return a.throttled(counted.Wait)
 	}
 	for _, e := range counted.Events(failed, throttled) {
 		e.Log(ctx, s.log)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -34,7 +35,7 @@ type cleaned struct {
 	Activity      int64 `json:"activity"`
 }
 
-// cleanup deletes what has expired.
+// cleanup deletes what has expired. One thing that cannot be deleted, such as by a statement that takes too long, does not keep the others.
 func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 	// The access tokens of a session that has merely been idle for too long are good until they expire.
 	keep, err := a.keys.LongestTokenTTL(ctx)
@@ -62,11 +63,13 @@ func (a *app) cleanup(ctx context.Context) (done cleaned, err error) {
 		{&done.Mails, func() (int64, error) { return a.store.DeleteUnsentMails(ctx) }},
 		{&done.Activity, func() (int64, error) { return a.store.DeleteActivity(ctx, time.Duration(a.cfg.AuditRetention)) }},
 	} {
-		if *step.rows, err = step.run(); err != nil {
-			return done, err
+		var failed error
+		*step.rows, failed = step.run()
+		if err = errors.Join(err, failed); ctx.Err() != nil {
+			break
 		}
 	}
-	return done, nil
+	return done, err
 }
 
 // keepClean cleans up now and then until ctx ends.
@@ -82,7 +85,7 @@ func (a *app) keepClean(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			a.log.WarnContext(ctx, "the clean-up ended early", "error", err)
+			a.log.WarnContext(ctx, "the clean-up could not delete everything", "error", oneLine(err))
 		case done != cleaned{}:
 			a.log.InfoContext(ctx, "cleaned up", "deleted", done)
 		}
@@ -103,7 +106,9 @@ func cleanupCommand() *cobra.Command {
 				[2]string{"sessions", count(done.Sessions)}, [2]string{"logins", count(done.Logins)}, [2]string{"revoked access tokens", count(done.Revocations)},
 				[2]string{"login failures", count(done.LoginFailures)}, [2]string{"audit events", count(done.Events)},
 				[2]string{"signing keys", count(done.Keys)}, [2]string{"interruptions", count(done.Interruptions)},
-				[2]string{"unused clients", count(done.Clients)}, [2]string{"links", count(done.Links)}, [2]string{"unsent mails", count(done.Mails)}, [2]string{"activity counts", count(done.Activity)})
+				[2]string{"unused clients", count(done.Clients)}, [2]string{"links", count(done.Links)}, [2]string{"used once", count(done.UsedOnce)},
+				[2]string{"pushed requests", count(done.Pushed)}, [2]string{"unsent mails", count(done.Mails)},
+				[2]string{"activity counts", count(done.Activity)})
 		})
 	})
 	return cmd

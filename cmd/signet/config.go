@@ -505,7 +505,7 @@ func (s *scopes) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q must be scopes, separated by spaces", text)
 	}
 	for _, token := range list {
-		if strings.HasPrefix(token, "signet:") {
+		if clients.Reserved(token) {
 			return fmt.Errorf("%q is not for clients that register themselves", token)
 		}
 	}
@@ -519,8 +519,8 @@ type audiences []string
 func (a *audiences) UnmarshalText(text []byte) error {
 	for part := range strings.SplitSeq(string(text), ",") {
 		part = strings.TrimSpace(part)
-		if u, err := url.Parse(part); err != nil || !u.IsAbs() || u.Fragment != "" {
-			return fmt.Errorf("%q must be an absolute URI without a fragment", part)
+		if problem := clients.CheckAudience(part); problem != "" {
+			return fmt.Errorf("%q %s", part, problem)
 		}
 		*a = append(*a, part)
 	}

@@ -9,8 +9,8 @@ func TestGarbageIsCollectedByWhatIsLive(t *testing.T) {
 		live uint64
 		want int
 	}{
-		{0, 500},
-		{5 * mib, 400},
+		{0, 400},
+		{5 * mib, 320},
 		{42 * mib, 100}, // two passwords are being hashed
 		{1024 * mib, 100},
 	} {

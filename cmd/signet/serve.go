@@ -103,11 +103,12 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 		}
 		log.InfoContext(ctx, "ready", "issuer", cfg.Issuer, "listen", listeners.Public.Addr().String())
 		if !cfg.issuerGiven && !strings.HasSuffix(cfg.Listen, cfg.Issuer[strings.LastIndexByte(cfg.Issuer, ':'):]) {
-			log.WarnContext(ctx, "SIGNET_ISSUER is not set: apps are sent to another port than this server's; set it to where they reach this one", "issuer", cfg.Issuer, "listen", cfg.Listen)
+			log.WarnContext(ctx, "SIGNET_ISSUER is not set: apps are sent to another port than this server's; set it to where they reach this one",
+				"issuer", cfg.Issuer, "listen", cfg.Listen)
 		}
 		working.Go(func() { a.keys.Follow(background) })
 		working.Go(func() { a.tokens.Watch(background, s.Interrupted) })
-		working.Go(func() { a.tellOfLogouts(background) })
+		working.Go(func() { a.tokens.TellOfLogouts(background, a.clients, a.caller) })
 		if a.mails.Enabled() {
 			working.Go(func() { a.mails.Follow(background) })
 		}
@@ -146,11 +147,6 @@ func (a *app) reseal(ctx context.Context) {
 	if n > 0 {
 		a.log.InfoContext(ctx, "secrets of authenticator apps are sealed under the current SIGNET_SECRET", "count", n)
 	}
-}
-
-// tellOfLogouts tells clients of the ends of logins until ctx ends.
-func (a *app) tellOfLogouts(ctx context.Context) {
-	a.tokens.TellOfLogouts(ctx, a.clients, a.caller)
 }
 
 // boot makes the database ready and loads the signing keys, for as long as that takes. It returns false if the server was

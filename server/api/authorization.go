@@ -74,7 +74,7 @@ func (s *Server) authorize(c *gin.Context, token string, byProof bool, scope str
 			return nil, err
 		}
 	}
-	access, err := s.tokens.AuthorizeProven(ctx, token, scope, key)
+	access, err := s.tokens.Authorize(ctx, token, scope, key)
 	if err != nil {
 		return nil, denied(oauth.AtResource(err), scope)
 	}

@@ -177,12 +177,7 @@ func (v *visit) readLogin(c *clients.Client, problems map[string]string) {
 	c.PostLogoutRedirectURIs = strings.Fields(v.form("post_logout_redirect_uris"))
 	c.BackchannelLogoutURI, c.BackchannelLogoutSessionRequired = text("backchannel_logout_uri"), text("backchannel_logout_session_required") != ""
 	c.ClientURI, c.LogoURI, c.PolicyURI, c.TOSURI = text("client_uri"), text("logo_uri"), text("policy_uri"), text("tos_uri")
-	c.Contacts = nil
-	for line := range strings.Lines(v.form("contacts")) {
-		if line = strings.TrimSpace(line); line != "" {
-			c.Contacts = append(c.Contacts, line)
-		}
-	}
+	c.Contacts = lines(v.form("contacts"))
 	var err error
 	if c.DefaultMaxAge, err = clients.ParseMaxAge(text("default_max_age")); err != nil {
 		problems["default_max_age"] = fields["default_max_age"] + ": " + err.Error()

@@ -24,25 +24,22 @@ type clientKind struct {
 // codeGrants are the grants of an app whose users log in at Signet's own pages.
 var codeGrants = []clients.Grant{clients.AuthorizationCode, clients.RefreshToken}
 
-// loginScope is what such an app may ask for to begin with.
-var loginScope = clients.Scope{"openid", "profile", "email", "offline_access"}
-
 var clientKinds = []clientKind{
 	{
 		"web", "Web app", "Runs on a server that can keep a secret. Its users log in at Signet’s page and come back.",
-		clients.Client{AuthMethod: clients.SecretBasic, Grants: codeGrants, Scope: loginScope},
+		clients.Client{AuthMethod: clients.SecretBasic, Grants: codeGrants, Scope: clients.LoginScope},
 	},
 	{
 		"spa", "Single-page app", "Runs in a browser, where no secret stays one. Its users log in at Signet’s page and come back.",
-		clients.Client{AuthMethod: clients.None, Grants: codeGrants, Scope: loginScope},
+		clients.Client{AuthMethod: clients.None, Grants: codeGrants, Scope: clients.LoginScope},
 	},
 	{
 		"native", "Native app", "Is installed on a phone or a desktop, where no secret stays one. Its users log in at Signet’s page in their browser.",
-		clients.Client{AuthMethod: clients.None, Grants: codeGrants, Scope: loginScope, ApplicationType: clients.Native},
+		clients.Client{AuthMethod: clients.None, Grants: codeGrants, Scope: clients.LoginScope, ApplicationType: clients.Native},
 	},
 	{
 		"device", "Device without a browser", "A television, a box or a terminal. Its users log in on another device, with a code that it shows.",
-		clients.Client{AuthMethod: clients.None, Grants: []clients.Grant{clients.DeviceCode, clients.RefreshToken}, Scope: loginScope},
+		clients.Client{AuthMethod: clients.None, Grants: []clients.Grant{clients.DeviceCode, clients.RefreshToken}, Scope: clients.LoginScope},
 	},
 	{
 		"machine", "Machine", "A service, a job or a script that gets tokens for itself, without a user.",
@@ -54,7 +51,7 @@ var clientKinds = []clientKind{
 	},
 	{
 		"fapi", "High-security app (FAPI 2.0)", "Runs on a server, and proves itself by a key of its own, as banks and health services ask of each other. What it gets is good for that server alone.",
-		clients.Client{AuthMethod: clients.PrivateKeyJWT, Grants: codeGrants, Scope: loginScope, Profile: clients.FAPI2, IDTokenAlg: keys.ES256},
+		clients.Client{AuthMethod: clients.PrivateKeyJWT, Grants: codeGrants, Scope: clients.LoginScope, Profile: clients.FAPI2, IDTokenAlg: keys.ES256},
 	},
 	{
 		"form", "App with its own login form", "A first-party app that asks for name and password itself. Take one of the others where you can.",

@@ -1,8 +1,9 @@
 // Package console is the admin console: web pages at /console/ for users who are admins.
 //
 // The pages are made on the server and work without a script; htmx adds search while one types and the audit record that
-// follows by itself, uPlot draws the charts. It is a client of Signet, and who logs in, by the pages that all users see, has a session like any other: it is in the list of sessions and in
-// the audit record, and ends with a new password, with the user, or with the client called signet-console.
+// follows by itself, uPlot draws the charts. It is a client of Signet, and who logs in, by the pages that all users see, has a
+// session like any other: it is in the list of sessions and in the audit record, and ends with a new password, with the user, or
+// with the client called signet-console.
 package console
 
 import (

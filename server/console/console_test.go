@@ -20,6 +20,7 @@ import (
 	"signet/audit"
 	"signet/clients"
 	"signet/keys"
+	"signet/proofs"
 	"signet/tokens"
 	"signet/users"
 )
@@ -291,7 +292,7 @@ func TestTurnedAway(t *testing.T) {
 
 func clientToken(t testing.TB, s *site, c clients.Client) string {
 	t.Helper()
-	issued, err := s.tokens.ClientToken(&c, clients.Scope{clients.ScopeAdmin}, []string{s.tokens.Issuer()})
+	issued, err := s.tokens.ClientToken(t.Context(), &c, clients.Scope{clients.ScopeAdmin}, []string{s.tokens.Issuer()}, proofs.Key{})
 	check(t, err)
 	return issued.AccessToken
 }

@@ -19,6 +19,7 @@ import (
 	"signet/audit"
 	"signet/authorizations"
 	"signet/clients"
+	"signet/proofs"
 	"signet/server/request"
 	"signet/tokens"
 )
@@ -258,7 +259,7 @@ func (s *Console) authorize(c *gin.Context) (tokens.Access, error) {
 	if err != nil || token == "" {
 		return tokens.Access{}, errNoCookie
 	}
-	access, err := s.Tokens.Authorize(c.Request.Context(), token, clients.ScopeAdmin)
+	access, err := s.Tokens.Authorize(c.Request.Context(), token, clients.ScopeAdmin, proofs.Key{})
 	if err == nil && (access.ClientID != ClientID || access.UserID == "") {
 		err = tokens.ErrInvalidToken
 	}

@@ -66,11 +66,7 @@ func sentence(err error) string {
 
 func (s *Console) createUser(v *visit) error {
 	f := userForm{Username: v.form("username"), Admin: v.form("admin") != ""}
-	password := v.form("password")
-	made := password == ""
-	if made {
-		password = users.NewPassword()
-	}
+	password, made := v.password()
 	u, err := s.Users.Create(v.ctx(), f.Username, password, f.Admin, users.Profile{}, v.origin())
 	if f.Problems = blame(err); f.Problems != nil {
 		return s.showNewUser(v, http.StatusUnprocessableEntity, f)
@@ -78,10 +74,16 @@ func (s *Console) createUser(v *visit) error {
 	if err != nil {
 		return err
 	}
-	if !made {
-		password = ""
+	return s.showPassword(v, u, made, "The user is created.")
+}
+
+// password is the new password that was typed, or one that is made up in its place. Made is empty for one that was typed.
+func (v *visit) password() (password, made string) {
+	if password = v.form("password"); password == "" {
+		made = users.NewPassword()
+		password = made
 	}
-	return s.showPassword(v, u, password, "The user is created.")
+	return password, made
 }
 
 // showPassword shows, once, a password that was made; an empty one was typed, and whoever typed it knows it.
@@ -130,11 +132,7 @@ func (s *Console) newPassword(v *visit) error {
 	if err != nil {
 		return err
 	}
-	password := v.form("password")
-	made := password == ""
-	if made {
-		password = users.NewPassword()
-	}
+	password, made := v.password()
 	_, err = s.Users.Update(v.ctx(), u.ID, users.Change{Password: &password}, v.origin())
 	if problems := blame(err); problems != nil {
 		return s.showUserPage(v, http.StatusUnprocessableEntity, u, problems)
@@ -142,10 +140,7 @@ func (s *Console) newPassword(v *visit) error {
 	if err != nil {
 		return err
 	}
-	if !made {
-		password = ""
-	}
-	return s.showPassword(v, u, password, "The user has a new password, and is logged out everywhere.")
+	return s.showPassword(v, u, made, "The user has a new password, and is logged out everywhere.")
 }
 
 // change makes a change to a user and goes back to the user's page.

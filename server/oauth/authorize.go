@@ -178,9 +178,6 @@ func (s *Server) target(ctx context.Context, form url.Values) (*clients.Client, 
 	if errors.Is(err, clients.ErrUnauthenticated) {
 		return nil, target{}, badRequest("invalid_client", "no client with this client_id is registered, or it is disabled")
 	}
-	if errors.Is(err, clients.ErrDocument) {
-		return nil, target{}, badRequest("invalid_client", printable(err.Error()))
-	}
 	if err != nil {
 		return nil, target{}, err
 	}
@@ -403,7 +400,7 @@ func (s *Server) refusePage(c *gin.Context, locales []string, err error) {
 
 // unavailable says that the server cannot answer at the moment.
 func (s *Server) unavailable(c *gin.Context, locales []string) {
-	c.Header("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	setRetryAfter(c, retryAfter)
 	s.pages.Error(c, http.StatusServiceUnavailable, locales, pages.Error{Kind: pages.Unavailable})
 }
 

@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"crypto/rand"
-	"errors"
 	"net/http"
 	"net/url"
 	"unicode/utf8"
@@ -262,9 +261,6 @@ func (s *Server) resume(c *gin.Context, r *authorizations.Request) (*clients.Cli
 		if _, ok := client.Redirect(r.RedirectURI); !ok {
 			err = invalidRequest("the redirect_uri is not registered for this client any more")
 		}
-	}
-	if errors.Is(err, clients.ErrDocument) {
-		err = badRequest("invalid_client", printable(err.Error()))
 	}
 	if err != nil {
 		s.refusePage(c, r.Locales, err)

@@ -107,10 +107,16 @@ func (e *Error) header() http.Header {
 		h.Set("WWW-Authenticate", `Basic realm="signet"`)
 	}
 	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+		h.Set("Retry-After", inSeconds(e.RetryAfter))
 	}
 	return h
 }
+
+// setRetryAfter says on a page how long to wait.
+func setRetryAfter(c *gin.Context, d time.Duration) { c.Header("Retry-After", inSeconds(d)) }
+
+// inSeconds is a length of time as the header Retry-After has it.
+func inSeconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(d.Seconds()))) }
 
 // Fail answers with the error, which may be an *Error or one of a room's, and leaves it in the request's log line.
 func Fail(ctx context.Context, w http.ResponseWriter, err error) {

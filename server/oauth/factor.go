@@ -2,11 +2,9 @@ package oauth
 
 import (
 	"errors"
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -120,21 +118,6 @@ func (s *Server) logInByPasskey(c *gin.Context) {
 	s.begin(c, client, p.Request, u, proof, again)
 }
 
-// step opens the form of a step of a login. It writes the answer itself where that is none.
-func (s *Server) step(c *gin.Context, stage authorizations.Stage) (form url.Values, p authorizations.Pending, client *clients.Client, ok bool) {
-	if form, ok = s.formOf(c); !ok {
-		return
-	}
-	if p, ok = s.pending(c, stage, form); !ok {
-		return
-	}
-	if client, ok = s.resume(c, p.Request); ok && form.Get("decision") == "deny" {
-		s.refuse(c, p.Request, errAccessDenied)
-		ok = false
-	}
-	return
-}
-
 // half returns the user whose password was right. It shows the login page where that is too long ago, or the user has changed.
 func (s *Server) half(c *gin.Context, client *clients.Client, p authorizations.Pending) (u users.User, ok bool) {
 	u, err := s.users.Find(c.Request.Context(), p.Half.UserID)
@@ -228,7 +211,7 @@ func (s *Server) problemOf(c *gin.Context, err error) (status int, problem pages
 	case errors.Is(err, logins.ErrEnrolment):
 		return http.StatusBadRequest, pages.TooOld, 0
 	case errors.As(err, &throttled):
-		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(throttled.RetryAfter.Seconds()))))
+		setRetryAfter(c, throttled.RetryAfter)
 		return http.StatusTooManyRequests, pages.Throttled, throttled.RetryAfter
 	default:
 		return http.StatusServiceUnavailable, pages.Overloaded, 0

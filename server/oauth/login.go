@@ -2,9 +2,8 @@ package oauth
 
 import (
 	"errors"
-	"math"
 	"net/http"
-	"strconv"
+	"net/url"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -43,25 +42,29 @@ const (
 	maxPassword = 1 << 10
 )
 
-// logIn answers POST /login: the form of the login page.
-func (s *Server) logIn(c *gin.Context) {
-	form, ok := s.formOf(c)
-	if !ok {
+// step opens the form of a step of a login, and finds the client that asks. It writes the answer itself where that is none, and where the
+// user will not go on.
+func (s *Server) step(c *gin.Context, stage authorizations.Stage) (form url.Values, p authorizations.Pending, client *clients.Client, ok bool) {
+	if form, ok = s.formOf(c); !ok {
 		return
 	}
-	p, ok := s.pending(c, authorizations.StageLogin, form)
+	if p, ok = s.pending(c, stage, form); !ok {
+		return
+	}
+	if client, ok = s.resume(c, p.Request); ok && form.Get("decision") == "deny" {
+		s.refuse(c, p.Request, errAccessDenied)
+		ok = false
+	}
+	return
+}
+
+// logIn answers POST /login: the form of the login page.
+func (s *Server) logIn(c *gin.Context) {
+	form, p, client, ok := s.step(c, authorizations.StageLogin)
 	if !ok {
 		return
 	}
 	r := p.Request
-	client, ok := s.resume(c, r)
-	if !ok {
-		return
-	}
-	if form.Get("decision") == "deny" {
-		s.refuse(c, r, errAccessDenied)
-		return
-	}
 	form.Set("username", strings.TrimSpace(form.Get("username"))) // phones put a space behind a word that they complete
 	again := s.loginPage(c, client, p)
 	again.Username, again.Stay = form.Get("username"), form.Get("stay") == "1"
@@ -91,7 +94,8 @@ func (s *Server) logIn(c *gin.Context) {
 // loginPage is the login page for the request that waits.
 func (s *Server) loginPage(c *gin.Context, client *clients.Client, p authorizations.Pending) pages.Login {
 	browser := s.browser(c)
-	v := pages.Login{Request: s.authorizations.Seal(authorizations.StageLogin, browser, authorizations.Pending{Request: p.Request, Login: p.Login, AuthTime: p.AuthTime}), Client: shownClient(client)}
+	waiting := authorizations.Pending{Request: p.Request, Login: p.Login, AuthTime: p.AuthTime}
+	v := pages.Login{Request: s.authorizations.Seal(authorizations.StageLogin, browser, waiting), Client: shownClient(client)}
 	if ceremony, err := s.logins.AskPasskey(browser); err == nil {
 		v.Passkey = asked(ceremony)
 	}
@@ -110,10 +114,10 @@ func (s *Server) loginAgain(c *gin.Context, r *authorizations.Request, v pages.L
 		v.Problem = pages.WrongPasskey
 	case errors.As(err, &throttled):
 		status, v.Problem, v.RetryAfter = http.StatusTooManyRequests, pages.Throttled, throttled.RetryAfter
-		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(throttled.RetryAfter.Seconds()))))
+		setRetryAfter(c, throttled.RetryAfter)
 	case errors.Is(err, users.ErrOverloaded):
 		status, v.Problem = http.StatusServiceUnavailable, pages.Overloaded
-		c.Header("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+		setRetryAfter(c, retryAfter)
 	default:
 		s.unavailable(c, r.Locales)
 		return
@@ -123,15 +127,7 @@ func (s *Server) loginAgain(c *gin.Context, r *authorizations.Request, v pages.L
 
 // chooseAccount answers POST /login/account: the form that asks whether to go on as who is logged in.
 func (s *Server) chooseAccount(c *gin.Context) {
-	form, ok := s.formOf(c)
-	if !ok {
-		return
-	}
-	p, ok := s.pending(c, authorizations.StageAccount, form)
-	if !ok {
-		return
-	}
-	client, ok := s.resume(c, p.Request)
+	form, p, client, ok := s.step(c, authorizations.StageAccount)
 	if !ok {
 		return
 	}
@@ -147,22 +143,12 @@ func (s *Server) chooseAccount(c *gin.Context) {
 
 // consent answers POST /consent: the form of the consent page.
 func (s *Server) consent(c *gin.Context) {
-	form, ok := s.formOf(c)
+	form, p, client, ok := s.step(c, authorizations.StageConsent)
 	if !ok {
 		return
 	}
-	p, ok := s.pending(c, authorizations.StageConsent, form)
-	if !ok {
-		return
-	}
-	client, ok := s.resume(c, p.Request)
-	if !ok {
-		return
-	}
-	switch decision := form.Get("decision"); {
-	case decision == "deny":
-		s.refuse(c, p.Request, errAccessDenied)
-	case decision != "allow":
+	switch {
+	case form.Get("decision") != "allow":
 		s.refusePage(c, p.Request.Locales, invalidRequest("the decision has to be allow or deny"))
 	case p.Expired:
 		s.proceed(c, client, p.Request, standing{})

@@ -2,12 +2,9 @@ package oauth
 
 import (
 	"errors"
-	"math"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -105,11 +102,6 @@ func (s *Server) post(c *gin.Context, field string, kind mail.Kind, again func(*
 	again(c, status, v)
 }
 
-// setRetryAfter says how long to wait.
-func setRetryAfter(c *gin.Context, d time.Duration) {
-	c.Header("Retry-After", strconv.Itoa(int(math.Ceil(d.Seconds()))))
-}
-
 // askForPassword answers GET /reset.
 func (s *Server) askForPassword(c *gin.Context) {
 	v := pages.ByLink{Link: linkIn(c.Request.URL)}
@@ -188,7 +180,8 @@ func (s *Server) join(c *gin.Context) {
 		err error
 		is  pages.Problem
 	}{
-		{users.ErrUsername, pages.BadUsername}, {users.ErrForeignAddress, pages.ForeignAddress}, {users.ErrPassword, pages.BadPassword}, {users.ErrExists, pages.NameTaken}, {users.ErrEmailTaken, pages.EmailTaken},
+		{users.ErrUsername, pages.BadUsername}, {users.ErrForeignAddress, pages.ForeignAddress}, {users.ErrPassword, pages.BadPassword},
+		{users.ErrExists, pages.NameTaken}, {users.ErrEmailTaken, pages.EmailTaken},
 	} {
 		if !errors.Is(err, problem.err) {
 			continue

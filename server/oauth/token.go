@@ -301,11 +301,12 @@ func (m *manager) GenerateAccessToken(ctx context.Context, grant oauth2.GrantTyp
 	switch grant {
 	case oauth2.AuthorizationCode:
 		form := call.form
-		issued, err = m.tokens.RedeemCodeProven(ctx, call.client, form.Get("code"), form.Get("redirect_uri"), form.Get("code_verifier"), call.scope, call.audience, call.key, call.origin())
+		issued, err = m.tokens.RedeemCodeProven(ctx, call.client, form.Get("code"), form.Get("redirect_uri"), form.Get("code_verifier"),
+			call.scope, call.audience, call.key, call.origin())
 	case oauth2.PasswordCredentials:
 		issued, err = m.startSession(ctx, call)
 	case oauth2.ClientCredentials:
-		issued, err = m.tokens.ClientTokenProven(ctx, call.client, call.scope, call.audience, call.key)
+		issued, err = m.tokens.ClientToken(ctx, call.client, call.scope, call.audience, call.key)
 	default:
 		err = errUnused
 	}

@@ -1,7 +1,6 @@
 package pages
 
 import (
-	"math"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -18,7 +17,7 @@ type Device struct {
 }
 
 // Minutes is how long to wait.
-func (d Device) Minutes() int { return max(1, int(math.Ceil(d.RetryAfter.Minutes()))) }
+func (d Device) Minutes() int { return minutes(d.RetryAfter) }
 
 // Device writes the page that asks for a device's code.
 func (p *Pages) Device(c *gin.Context, status int, v Device) {
@@ -33,4 +32,4 @@ type AskingDevice struct {
 }
 
 // Minutes is how long ago it asked.
-func (d AskingDevice) Minutes() int { return max(1, int(math.Ceil(d.Age.Minutes()))) }
+func (d AskingDevice) Minutes() int { return minutes(d.Age) }

@@ -51,6 +51,7 @@ type Factor struct {
 // Minutes is how long to wait.
 func (f Factor) Minutes() int { return minutes(f.RetryAfter) }
 
+// minutes is a length of time as pages say it: never none.
 func minutes(d time.Duration) int { return max(1, int(math.Ceil(d.Minutes()))) }
 
 // Factor writes the page that asks for a second factor.

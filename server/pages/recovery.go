@@ -1,7 +1,6 @@
 package pages
 
 import (
-	"math"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -27,7 +26,7 @@ type Asking struct {
 }
 
 // Minutes is how long to wait.
-func (a Asking) Minutes() int { return max(1, int(math.Ceil(a.RetryAfter.Minutes()))) }
+func (a Asking) Minutes() int { return minutes(a.RetryAfter) }
 
 // Forgotten writes the page for who has forgotten their password.
 func (p *Pages) Forgotten(c *gin.Context, status int, v Asking) {

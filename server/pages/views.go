@@ -1,7 +1,6 @@
 package pages
 
 import (
-	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -51,7 +50,7 @@ type Login struct {
 }
 
 // Minutes is how long to wait.
-func (l Login) Minutes() int { return max(1, int(math.Ceil(l.RetryAfter.Minutes()))) }
+func (l Login) Minutes() int { return minutes(l.RetryAfter) }
 
 // Login writes the page to log in. The locales are those that the request asks for, best first.
 func (p *Pages) Login(c *gin.Context, status int, locales []string, v Login) {

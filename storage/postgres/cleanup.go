@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +28,15 @@ func (s *Store) inBatches(ctx context.Context, sql string, args named) (int64, e
 			return total, err
 		}
 	}
+}
+
+// eachInBatches is inBatches for several statements. One that fails does not keep the others.
+func (s *Store) eachInBatches(ctx context.Context, args named, statements ...string) (total int64, err error) {
+	for _, statement := range statements {
+		n, failed := s.inBatches(ctx, statement, args)
+		total, err = total+n, errors.Join(err, failed)
+	}
+	return total, err
 }
 
 // rest leaves the database to the requests for twice as long as the batch took that began then.
@@ -98,7 +108,7 @@ func (s *Store) DeleteEvents(ctx context.Context, retention time.Duration) (int6
 		named{"retention": retention})
 }
 
-// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep.
+// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep beyond the longest life of a token of theirs.
 func (s *Store) DeleteRetiredKeys(ctx context.Context, keep time.Duration) (int64, error) {
 	return s.exec(ctx, `DELETE FROM signing_keys WHERE retired_at <= now() - token_ttl - @keep::interval`, named{"keep": keep})
 }

@@ -206,12 +206,3 @@ func (s *Store) ForgetTries(ctx context.Context, userID string) error {
 	_, err := s.exec(ctx, `DELETE FROM factor_tries WHERE user_id = @user`, named{"user": userID})
 	return err
 }
-
-// LoginsOf implements logins.Store.
-func (s *Store) LoginsOf(ctx context.Context, userID string, limit int) ([]logins.Place, error) {
-	return many(ctx, s, func(row pgx.CollectableRow) (p logins.Place, err error) {
-		err = row.Scan(&p.ID, &p.Time, &p.CreatedAt, &p.Address, &p.UserAgent)
-		return p, err
-	}, `SELECT l.id::text, l.auth_time, l.created_at, l.address, l.user_agent FROM logins l, users u WHERE l.user_id = @user AND `+liveLogin+`
-		ORDER BY l.auth_time DESC LIMIT @limit`, named{"user": userID, "limit": limit})
-}

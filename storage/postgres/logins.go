@@ -114,10 +114,18 @@ func (s *Store) EndLogin(ctx context.Context, id uuid.UUID, e audit.Event) (bool
 	})
 }
 
+// LoginsOf implements logins.Store.
+func (s *Store) LoginsOf(ctx context.Context, userID string, limit int) ([]logins.Place, error) {
+	return many(ctx, s, func(row pgx.CollectableRow) (p logins.Place, err error) {
+		err = row.Scan(&p.ID, &p.Time, &p.CreatedAt, &p.Address, &p.UserAgent)
+		return p, err
+	}, `SELECT l.id::text, l.auth_time, l.created_at, l.address, l.user_agent FROM logins l, users u WHERE l.user_id = @user AND `+liveLogin+`
+		ORDER BY l.auth_time DESC LIMIT @limit`, named{"user": userID, "limit": limit})
+}
+
 // DeleteEndedLogins implements storage.Store.
 func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
-	var total int64
-	for _, sql := range []string{
+	return s.eachInBatches(ctx, named{},
 		`DELETE FROM logins WHERE id IN (SELECT l.id FROM logins l
 			WHERE l.ended_at IS NOT NULL OR l.expires_at <= now() OR NOT EXISTS (SELECT FROM users u WHERE u.id = l.user_id AND u.epoch = l.user_epoch)
 			LIMIT @batch FOR UPDATE SKIP LOCKED)`,
@@ -136,13 +144,7 @@ func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 			SELECT user_id, digest FROM recovery_codes r WHERE NOT EXISTS (SELECT FROM users u WHERE u.id = r.user_id) LIMIT @batch)`,
 		`DELETE FROM factor_tries WHERE user_id IN (SELECT user_id FROM factor_tries f
 			WHERE NOT EXISTS (SELECT FROM users u WHERE u.id = f.user_id) LIMIT @batch FOR UPDATE SKIP LOCKED)`,
-	} {
-		n, err := s.inBatches(ctx, sql, named{})
-		if total += n; err != nil {
-			return total, err
-		}
-	}
-	return total, nil
+	)
 }
 
 // DueNotices implements tokens.Store. The next attempt is put down before this one is made.

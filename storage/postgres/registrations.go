@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -102,9 +101,7 @@ func (s *Store) RenewRegistration(ctx context.Context, id string, presented, dig
 
 // DeleteUnusedClients implements storage.Store. Whoever has used a client has a session on it, or has allowed it something.
 func (s *Store) DeleteUnusedClients(ctx context.Context) (int64, error) {
-	var errs error
-	total := int64(0)
-	for _, sql := range []string{
+	return s.eachInBatches(ctx, named{"ttl": clients.UnusedTTL},
 		`DELETE FROM clients WHERE id IN (SELECT r.client_id FROM registrations r JOIN clients c ON c.id = r.client_id
 			WHERE r.created_at <= now() - @ttl::interval
 				AND NOT EXISTS (SELECT FROM sessions s WHERE s.client_id = r.client_id) AND NOT EXISTS (SELECT FROM consents k WHERE k.client_id = r.client_id)
@@ -112,10 +109,5 @@ func (s *Store) DeleteUnusedClients(ctx context.Context) (int64, error) {
 		`DELETE FROM registrations WHERE client_id IN (SELECT r.client_id FROM registrations r
 			WHERE NOT EXISTS (SELECT FROM clients c WHERE c.id = r.client_id) LIMIT @batch FOR UPDATE SKIP LOCKED)`,
 		`DELETE FROM registration_tokens WHERE digest IN (SELECT digest FROM registration_tokens WHERE uses <= 0 OR expires_at <= now() LIMIT @batch FOR UPDATE SKIP LOCKED)`,
-	} {
-		n, err := s.inBatches(ctx, sql, named{"ttl": clients.UnusedTTL})
-		total += n
-		errs = errors.Join(errs, err)
-	}
-	return total, errs
+	)
 }

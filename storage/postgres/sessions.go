@@ -32,7 +32,8 @@ var createSession = recording(`
 	WHERE u.id = @user AND u.epoch = @user_epoch AND NOT u.disabled AND NOT EXISTS (SELECT FROM factors f WHERE f.user_id = u.id)
 		AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
 	ON CONFLICT (id) DO UPDATE SET sequence = sessions.sequence -- a repetition after a lost answer
-	RETURNING *`, `user_id::text, scope, audience, now(), expires_at, NULL::text AS login, NULL::text AS facts, (SELECT `+shownOf+` FROM users u WHERE u.id = user_id AND 'groups' = ANY (scope))`)
+	RETURNING *`, `user_id::text, scope, audience, now(), expires_at, NULL::text AS login, NULL::text AS facts,
+	(SELECT `+shownOf+` FROM users u WHERE u.id = user_id AND 'groups' = ANY (scope))`)
 
 // CreateSession implements tokens.Store.
 func (s *Store) CreateSession(ctx context.Context, n tokens.NewSession, e audit.Event) (tokens.Grant, error) {
@@ -70,7 +71,8 @@ const rotate = rotateAnyKey + ` AND s.jkt IS NULL ` + rotateReturning
 // rotateProven is rotate with the proof of a key, which it uses up.
 const rotateProven = `WITH proof AS (
 	INSERT INTO used_once AS o (digest, use, expires_at) VALUES ($12, $13::uuid, now() + $14::interval)
-	ON CONFLICT (digest) DO UPDATE SET use = excluded.use WHERE o.use = excluded.use OR o.expires_at <= now() RETURNING 1)` +
+	ON CONFLICT (digest) DO UPDATE SET use = excluded.use, expires_at = greatest(o.expires_at, excluded.expires_at)
+	WHERE o.use = excluded.use OR o.expires_at <= now() RETURNING 1)` +
 	rotateAnyKey + ` AND (s.jkt IS NULL OR s.jkt = $11) AND EXISTS (SELECT FROM proof) ` + rotateReturning
 
 const rotateReturning = `RETURNING ` + grantColumns

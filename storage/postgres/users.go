@@ -239,7 +239,8 @@ func (s *Store) LoginCandidate(ctx context.Context, canonical string, a users.At
 			}
 		}
 		return c, err
-	}, `SELECT id::text, username, admin, disabled, created_at, epoch, password_hash, coalesce(`+standIn+` AND h.id >= @pivot ORDER BY h.id LIMIT 1), `+standIn+` ORDER BY h.id LIMIT 1), ''), `+throttled+`
+	}, `SELECT id::text, username, admin, disabled, created_at, epoch, password_hash,
+			coalesce(`+standIn+` AND h.id >= @pivot ORDER BY h.id LIMIT 1), `+standIn+` ORDER BY h.id LIMIT 1), ''), `+throttled+`
 		FROM (VALUES (1)) AS always LEFT JOIN users ON canonical = @canonical`, args)
 	return c.user, c.standIn, c.wait, err
 }

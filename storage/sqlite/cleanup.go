@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 )
 
@@ -25,6 +26,15 @@ func (s *Store) inBatches(ctx context.Context, text string, a args) (int64, erro
 			return total, err
 		}
 	}
+}
+
+// eachInBatches is inBatches for several statements. One that fails does not keep the others.
+func (s *Store) eachInBatches(ctx context.Context, a args, statements ...string) (total int64, err error) {
+	for _, statement := range statements {
+		n, failed := s.inBatches(ctx, statement, a)
+		total, err = total+n, errors.Join(err, failed)
+	}
+	return total, err
 }
 
 // rest leaves the database to the requests for twice as long as the batch took that began then.
@@ -98,7 +108,7 @@ func (s *Store) DeleteEvents(ctx context.Context, retention time.Duration) (int6
 		args{"retention": retention.Microseconds()})
 }
 
-// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep.
+// DeleteRetiredKeys deletes signing keys that were retired longer ago than keep beyond the longest life of a token of theirs.
 func (s *Store) DeleteRetiredKeys(ctx context.Context, keep time.Duration) (int64, error) {
 	return s.exec(ctx, `DELETE FROM signing_keys WHERE retired_at <= @now - token_ttl - @keep`, args{"keep": keep.Microseconds()})
 }

@@ -191,12 +191,3 @@ func (s *Store) ForgetTries(ctx context.Context, userID string) error {
 	_, err := s.exec(ctx, `DELETE FROM factor_tries WHERE user_id = @user`, args{"user": id(userID)})
 	return err
 }
-
-// LoginsOf implements logins.Store.
-func (s *Store) LoginsOf(ctx context.Context, userID string, limit int) ([]logins.Place, error) {
-	return many(ctx, s, func(row *sql.Rows) (p logins.Place, err error) {
-		err = row.Scan(&p.ID, moment{&p.Time}, moment{&p.CreatedAt}, &p.Address, &p.UserAgent)
-		return p, err
-	}, `SELECT l.id, l.auth_time, l.created_at, l.address, l.user_agent FROM logins l, users u WHERE l.user_id = @user AND `+liveLogin+`
-		ORDER BY l.auth_time DESC LIMIT @limit`, args{"user": id(userID), "limit": limit})
-}

@@ -121,10 +121,18 @@ func (s *Store) EndLogin(ctx context.Context, login uuid.UUID, e audit.Event) (e
 	return ended && err == nil, err
 }
 
+// LoginsOf implements logins.Store.
+func (s *Store) LoginsOf(ctx context.Context, userID string, limit int) ([]logins.Place, error) {
+	return many(ctx, s, func(row *sql.Rows) (p logins.Place, err error) {
+		err = row.Scan(&p.ID, moment{&p.Time}, moment{&p.CreatedAt}, &p.Address, &p.UserAgent)
+		return p, err
+	}, `SELECT l.id, l.auth_time, l.created_at, l.address, l.user_agent FROM logins l, users u WHERE l.user_id = @user AND `+liveLogin+`
+		ORDER BY l.auth_time DESC LIMIT @limit`, args{"user": id(userID), "limit": limit})
+}
+
 // DeleteEndedLogins implements storage.Store.
 func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
-	var total int64
-	for _, text := range []string{
+	return s.eachInBatches(ctx, args{},
 		`DELETE FROM logins WHERE id IN (SELECT l.id FROM logins l
 			WHERE l.ended_at IS NOT NULL OR l.expires_at <= @now
 				OR NOT EXISTS (SELECT 1 FROM users u WHERE u.id = l.user_id AND u.epoch = l.user_epoch) LIMIT @batch)`,
@@ -140,13 +148,7 @@ func (s *Store) DeleteEndedLogins(ctx context.Context) (int64, error) {
 		`DELETE FROM recovery_codes WHERE (user_id, digest) IN (
 			SELECT user_id, digest FROM recovery_codes r WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.id = r.user_id) LIMIT @batch)`,
 		`DELETE FROM factor_tries WHERE user_id IN (SELECT user_id FROM factor_tries f WHERE NOT EXISTS (SELECT 1 FROM users u WHERE u.id = f.user_id) LIMIT @batch)`,
-	} {
-		n, err := s.inBatches(ctx, text, args{})
-		if total += n; err != nil {
-			return total, err
-		}
-	}
-	return total, nil
+	)
 }
 
 // DueNotices implements tokens.Store. The next attempt is put down before this one is made.

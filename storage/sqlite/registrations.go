@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"time"
 
 	"signet/audit"
@@ -93,9 +92,7 @@ func (s *Store) RenewRegistration(ctx context.Context, id string, presented, dig
 
 // DeleteUnusedClients implements storage.Store.
 func (s *Store) DeleteUnusedClients(ctx context.Context) (int64, error) {
-	var errs error
-	total := int64(0)
-	for _, text := range []string{
+	return s.eachInBatches(ctx, args{"ttl": clients.UnusedTTL.Microseconds()},
 		`DELETE FROM clients WHERE id IN (SELECT r.client_id FROM registrations r JOIN clients c ON c.id = r.client_id
 			WHERE r.created_at <= @now - @ttl
 				AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.client_id = r.client_id) AND NOT EXISTS (SELECT 1 FROM consents k WHERE k.client_id = r.client_id)
@@ -103,10 +100,5 @@ func (s *Store) DeleteUnusedClients(ctx context.Context) (int64, error) {
 		`DELETE FROM registrations WHERE client_id IN (SELECT r.client_id FROM registrations r
 			WHERE NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = r.client_id) LIMIT @batch)`,
 		`DELETE FROM registration_tokens WHERE digest IN (SELECT digest FROM registration_tokens WHERE uses <= 0 OR expires_at <= @now LIMIT @batch)`,
-	} {
-		n, err := s.inBatches(ctx, text, args{"ttl": clients.UnusedTTL.Microseconds()})
-		total += n
-		errs = errors.Join(errs, err)
-	}
-	return total, errs
+	)
 }

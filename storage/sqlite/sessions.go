@@ -68,12 +68,12 @@ func readGrantAnd(row *sql.Rows, more ...any) (g tokens.Grant, err error) {
 }
 
 // rotate is the statement of a refresh. No list is narrower than NULL: it has no entry that could be missing.
-const rotate = `
+var rotate = `
 	UPDATE sessions AS s
 	SET sequence = @to, last_used_at = @now, idle_expires_at = @now + @idle, address = @address, user_agent = @user_agent
 	WHERE s.id = @id AND s.client_id = @client AND s.secret_digest = @digest AND s.sequence = @from
-		AND NOT EXISTS (SELECT 1 FROM json_each(@scope) w WHERE w.value NOT IN (SELECT value FROM json_each(s.scope)))
-		AND NOT EXISTS (SELECT 1 FROM json_each(@audience) w WHERE w.value NOT IN (SELECT value FROM json_each(s.audience)))
+		AND ` + within("@scope", "s.scope") + `
+		AND ` + within("@audience", "s.audience") + `
 		AND (s.jkt IS NULL OR s.jkt = @jkt) AND EXISTS (SELECT 1 FROM users u, clients c WHERE ` + usable + `)
 	RETURNING ` + grantColumns
 
@@ -175,7 +175,7 @@ func (s *Store) RevokeSession(ctx context.Context, session uuid.UUID, userID, re
 }
 
 // active is the one decision about an access token: it selects from its session, user and client, or nothing. A client's own
-// token has no session, and lives as long as the epoch of its client.
+// token has no session, and lives as long as the epoch of its client. One that was exchanged needs both.
 const (
 	active = `FROM sessions s, users u, clients c WHERE ` + live + `
 		AND s.id = @session AND s.user_id = @user AND s.client_id = @client AND ` + unspoilt
@@ -208,7 +208,8 @@ func (s *Store) AccessTokenActive(ctx context.Context, t tokens.AccessToken) (us
 
 // AccessTokenHolder implements tokens.Store.
 func (s *Store) AccessTokenHolder(ctx context.Context, t tokens.AccessToken) (tokens.Holder, bool, error) {
-	text, a := activeQuery(t, "u.username, u.admin, s.scope, s.audience, s.expires_at, @now, s.openid, CASE WHEN s.openid IS NOT NULL THEN (SELECT json_object('username', u.username, 'profile', json(u.profile))) END",
+	text, a := activeQuery(t, `u.username, u.admin, s.scope, s.audience, s.expires_at, @now, s.openid,
+			CASE WHEN s.openid IS NOT NULL THEN json_object('username', u.username, 'profile', json(u.profile)) END`,
 		"'', 0, c.scope, c.audience, NULL, @now, NULL, NULL")
 	return first(many(ctx, s, func(row *sql.Rows) (h tokens.Holder, err error) {
 		var facts *string

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"signet/audit"
+	"signet/logins"
 	"signet/tokens"
 )
 
@@ -199,4 +200,17 @@ func (w *world) multiplyEvents(t testing.TB, n int) {
 		series = `(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) SELECT i FROM n)`
 	}
 	w.Exec(t, `INSERT INTO audit_events (id, `+columns+`) SELECT `+newID+`, `+columns+` FROM audit_events, `+series, n)
+}
+
+func TestDeleteEndedLoginsInParts(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		_, err := w.UsePasskey(t.Context(), logins.Factor{ID: uuid.NewString()}, 1, digest("challenge"), time.Minute)
+		check(t, err)
+		w.Age(t, time.Hour)
+		w.Exec(t, `DROP TABLE consents`) // stands for a table that is too large for one of the statements
+		if n, err := w.DeleteEndedLogins(t.Context()); n != 1 || err == nil {
+			t.Errorf("%d deleted, %v", n, err)
+		}
+		equal(t, "challenges", w.Int(t, `SELECT count(*) FROM used_challenges`), int64(0))
+	})
 }

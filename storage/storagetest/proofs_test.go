@@ -57,6 +57,26 @@ func TestSpend(t *testing.T) {
 	})
 }
 
+func TestRotateSpends(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		n := w.addSession(t, w.addClient(t, "one"), w.addUser(t, "ann"))
+		rotate := func(from int64) bool {
+			u := use(n, from)
+			u.Key = proofs.Key{JKT: "a key", Once: proofs.Once{Digest: digest("a"), Use: uuid.New(), TTL: time.Minute}}
+			_, ok, err := w.Rotate(t.Context(), u, nil)
+			check(t, err)
+			return ok
+		}
+		if !rotate(0) || rotate(1) {
+			t.Error("a proof does not count once")
+		}
+		w.Age(t, 2*time.Minute) // it would be refused for its age, but another one may have the same jti by now
+		if !rotate(1) || rotate(2) {
+			t.Error("a proof does not count once in the place of one that has expired")
+		}
+	})
+}
+
 func TestPushedRequests(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		p := authorizations.Pushed{Digest: digest("uri"), ClientID: "app", Form: "a=b"}
