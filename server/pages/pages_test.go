@@ -117,9 +117,11 @@ func views(p *pages.Pages, text string) map[string]func(c *gin.Context) {
 		"consent": func(c *gin.Context) {
 			p.Consent(c, nil, pages.Consent{Request: text, Client: client, Username: text, Scopes: scopes, Known: scopes, Resources: []string{text}, Host: text})
 		},
-		"native":  func(c *gin.Context) { p.Consent(c, nil, pages.Consent{Client: client, Host: text, Native: true}) },
-		"account": func(c *gin.Context) { p.Account(c, http.StatusOK, nil, pages.Account{Request: text, Client: &client, Username: text}) },
-		"logout":  func(c *gin.Context) { p.Logout(c, nil, pages.Logout{Request: text, Username: text}) },
+		"native": func(c *gin.Context) { p.Consent(c, nil, pages.Consent{Client: client, Host: text, Native: true}) },
+		"account": func(c *gin.Context) {
+			p.Account(c, http.StatusOK, nil, pages.Account{Request: text, Client: &client, Username: text})
+		},
+		"logout": func(c *gin.Context) { p.Logout(c, nil, pages.Logout{Request: text, Username: text}) },
 		"factor": func(c *gin.Context) {
 			p.Factor(c, http.StatusOK, nil, pages.Factor{Request: text, Client: &client, Username: text, App: true, Passkey: passkey, Problem: pages.WrongFactor})
 		},
