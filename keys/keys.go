@@ -328,14 +328,15 @@ func (s *Service) follow(ctx context.Context) error {
 }
 
 // Rotate makes the next key of every algorithm in use current and publishes a new next one. It returns the new current key of
-// access tokens; where that is HS256's, which is not rotated, or the server has another algorithm, another one. Where another replica rotated at the same moment, that one's
-// rotation stands. It returns ErrNotRotatable where there is nothing but HS256.
+// access tokens; where that is HS256's, which is not rotated, or the server has another algorithm, another one. Where another replica
+// rotated at the same moment, that one's rotation stands. It returns ErrNotRotatable where there is nothing but HS256.
 func (s *Service) Rotate(ctx context.Context, o audit.Origin) (Key, error) {
 	rows, _, err := s.store.SigningKeys(ctx, s.KeepForHints())
 	if err != nil {
 		return Key{}, err
 	}
-	if !slices.ContainsFunc(rows, func(k Key) bool { return k.State() == Current }) { // the server never ran: what it would make first is as new as can be
+	if !slices.ContainsFunc(rows, func(k Key) bool { return k.State() == Current }) {
+		// The server never ran: what it would make first is as new as can be.
 		if err := s.Load(ctx); err != nil {
 			return Key{}, err
 		}
