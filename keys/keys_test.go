@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -622,11 +623,14 @@ func TestFollowAnotherSetting(t *testing.T) {
 				store := &memory{}
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				wanted := []Algorithm{RS256}
+				var wanted atomic.Value // of the algorithms of clients; Follow reads it
+				wanted.Store([]Algorithm{RS256})
 				start := func(a Algorithm, secret string) *Service {
 					s := newService(t, store, oldText, a)
 					s.cfg.SigningSecret = []byte(secret)
-					s.cfg.Wanted = func(context.Context) ([]Algorithm, time.Duration, error) { return wanted, 0, nil }
+					s.cfg.Wanted = func(context.Context) ([]Algorithm, time.Duration, error) {
+						return wanted.Load().([]Algorithm), 0, nil
+					}
 					check(t, s.Load(ctx))
 					go s.Follow(ctx)
 					return s
@@ -653,7 +657,7 @@ func TestFollowAnotherSetting(t *testing.T) {
 				first := after.ring.Load().access.ID
 				time.Sleep(time.Minute)
 				agree("after a minute")
-				wanted = []Algorithm{RS256, EdDSA} // a client registers
+				wanted.Store([]Algorithm{RS256, EdDSA}) // a client registers
 				time.Sleep(time.Minute)
 				agree("with another algorithm for ID tokens")
 				if after.ring.Load().access.ID != first {
