@@ -175,7 +175,7 @@ func (s *Service) parseDocument(id string, text []byte) (Client, error) {
 		c.Grants = slices.DeleteFunc(c.Grants, func(g Grant) bool { return g != AuthorizationCode && g != RefreshToken })
 	}
 	c.Scope = slices.DeleteFunc(c.Scope, func(token string) bool { // likewise
-		return !strings.HasPrefix(token, reservedPrefix) && !slices.Contains(s.cfg.RegistrationScopes, token)
+		return !Reserved(token) && !slices.Contains(s.cfg.RegistrationScopes, token)
 	})
 	if u, err := url.Parse(id); err == nil && c.Name == "" {
 		c.Name = u.Host

@@ -308,13 +308,15 @@ func (s *Service) follow(ctx context.Context) error {
 		return err
 	}
 	// What access tokens are signed with is for a start to change: two replicas that differ would take turns here.
-	if missing, err := s.missing(rows, inUse[1:]); err != nil || missing != "" {
-		if err == nil {
-			err = s.begin(ctx, rows, missing)
+	missing, err := s.missing(rows, inUse[1:])
+	if err != nil {
+		return err
+	}
+	if missing != "" {
+		if err := s.begin(ctx, rows, missing); err != nil {
+			return err
 		}
-		if err == nil {
-			_, _, err = s.reload(ctx)
-		}
+		_, _, err := s.reload(ctx)
 		return err
 	}
 	for _, k := range rows {

@@ -141,6 +141,7 @@ func (d *doctor) database(ctx context.Context) {
 	}
 	a, err := newApp(ctx, d.cfg, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
+		// That the settings are readable is not enough.
 		d.findings = slices.DeleteFunc(d.findings, func(f finding) bool { return f.Check == "configuration" && f.Result == fine })
 		d.say(wrong, "configuration", err.Error(), "")
 		return

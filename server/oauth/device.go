@@ -167,33 +167,6 @@ func (s *Server) approveDevice(c *gin.Context, client *clients.Client, l visitor
 	return err
 }
 
-// refuse answers a request that is not granted: the client by a redirect, or the device when it asks again, and its user by a page. Who
-// does not log in for a page of their own account is asked there anew.
-func (s *Server) refuse(c *gin.Context, r *authorizations.Request, err error) {
-	ctx := c.Request.Context()
-	switch {
-	case r.Page != "":
-		request.From(ctx).Err = err
-		c.Redirect(http.StatusSeeOther, s.base+r.Page)
-		return
-	case r.Device == "":
-		s.answerError(c, targetOf(r), err)
-		return
-	}
-	request.From(ctx).Err = err
-	denied, failed := s.authorizations.Refuse(ctx, r)
-	switch {
-	case failed != nil:
-		s.fail(c, r, failed)
-	case !errors.Is(err, errAccessDenied):
-		s.refusePage(c, r.Locales, err)
-	case !denied: // as by the browser's back button, after it was allowed: it is too late to say that nothing was shared
-		s.pages.Device(c, http.StatusBadRequest, pages.Device{Problem: pages.BadUserCode})
-	default:
-		s.pages.Say(c, http.StatusOK, pages.DeviceDenied)
-	}
-}
-
 // waits tells whether a device waits still. It writes the answer itself where it does not: it has expired, or somebody else has decided.
 func (s *Server) waits(c *gin.Context, r *authorizations.Request) bool {
 	d, err := s.shownDevice(c, r)

@@ -218,6 +218,19 @@ func (s *Server) problemOf(c *gin.Context, err error) (status int, problem pages
 	}
 }
 
+// problemOfNew is what a page says of an error with a factor that its form was to add.
+func (s *Server) problemOfNew(c *gin.Context, err error, form url.Values) (status int, problem pages.Problem) {
+	status, problem, _ = s.problemOf(c, err)
+	switch {
+	case problem != pages.WrongFactor:
+	case form.Get("answer") != "":
+		problem = pages.NewPasskey
+	default:
+		problem = pages.NewCode
+	}
+	return status, problem
+}
+
 // askEnrolment shows the page on which a user who has to have a second factor adds one. The app, which may be zero, is the one that was
 // begun before.
 func (s *Server) askEnrolment(c *gin.Context, status int, client *clients.Client, r *authorizations.Request, half authorizations.Half, u users.User, v pages.Enrol) {
@@ -258,16 +271,10 @@ func (s *Server) enrol(c *gin.Context) {
 	added, codes, err := s.addFactor(c, u, form, true)
 	if err != nil {
 		request.From(c.Request.Context()).Err = err
-		status, problem, _ := s.problemOf(c, err)
+		status, problem := s.problemOfNew(c, err, form)
 		if status == http.StatusServiceUnavailable {
 			s.unavailable(c, p.Request.Locales)
 			return
-		}
-		if problem == pages.WrongFactor {
-			problem = pages.NewCode
-			if form.Get("answer") != "" {
-				problem = pages.NewPasskey
-			}
 		}
 		v := pages.Enrol{Problem: problem}
 		if e, ok := s.logins.ResumeTOTP(u, s.browser(c), form.Get("enrolment")); ok && !errors.Is(err, logins.ErrEnrolment) {

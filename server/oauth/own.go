@@ -280,10 +280,7 @@ func (s *Server) addApp(v *ownVisit) {
 		return
 	}
 	request.From(v.Request.Context()).Err = err
-	status, problem, _ := s.problemOf(v.Context, err)
-	if problem == pages.WrongFactor {
-		problem = pages.NewCode
-	}
+	status, problem := s.problemOfNew(v.Context, err, v.form)
 	page := pages.Enrol{Problem: problem}
 	if e, ok := s.logins.ResumeTOTP(v.user, s.browser(v.Context), v.form.Get("enrolment")); ok {
 		page.Enrolment, page.Secret, page.URI = e.Sealed, e.Secret, e.URI
@@ -308,10 +305,7 @@ func (s *Server) addPasskey(v *ownVisit) {
 		return
 	}
 	request.From(v.Request.Context()).Err = err
-	status, problem, _ := s.problemOf(v.Context, err)
-	if problem == pages.WrongFactor {
-		problem = pages.NewPasskey
-	}
+	status, problem := s.problemOfNew(v.Context, err, v.form)
 	s.showPasskey(v, status, pages.Enrol{Problem: problem})
 }
 

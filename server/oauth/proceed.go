@@ -11,6 +11,7 @@ import (
 	"signet/authorizations"
 	"signet/clients"
 	"signet/logins"
+	"signet/server/pages"
 	"signet/server/request"
 )
 
@@ -167,6 +168,33 @@ func (s *Server) wanted(r *authorizations.Request, client *clients.Client, l vis
 		return &question{authorizations.StageConsent, errConsentRequired}, nil
 	}
 	return nil, nil
+}
+
+// refuse answers a request that is not granted: the client by a redirect, or the device when it asks again, and its user by a page. Who
+// does not log in for a page of their own account is asked there anew.
+func (s *Server) refuse(c *gin.Context, r *authorizations.Request, err error) {
+	ctx := c.Request.Context()
+	switch {
+	case r.Page != "":
+		request.From(ctx).Err = err
+		c.Redirect(http.StatusSeeOther, s.base+r.Page)
+		return
+	case r.Device == "":
+		s.answerError(c, targetOf(r), err)
+		return
+	}
+	request.From(ctx).Err = err
+	denied, failed := s.authorizations.Refuse(ctx, r)
+	switch {
+	case failed != nil:
+		s.fail(c, r, failed)
+	case !errors.Is(err, errAccessDenied):
+		s.refusePage(c, r.Locales, err)
+	case !denied: // as by the browser's back button, after it was allowed: it is too late to say that nothing was shared
+		s.pages.Device(c, http.StatusBadRequest, pages.Device{Problem: pages.BadUserCode})
+	default:
+		s.pages.Say(c, http.StatusOK, pages.DeviceDenied)
+	}
 }
 
 // fail answers a request that could not be decided, for the database's sake.
