@@ -138,6 +138,9 @@ func (s *Service) NewRegistrationToken(ctx context.Context, uses int, ttl time.D
 		return InitialToken{}, invalid("ttl", "%v", errTTL)
 	}
 	token := newToken(initialPrefix)
+	for strings.HasPrefix(tokenID(digest(token)), "-") { // as flags of commands do
+		token = newToken(initialPrefix)
+	}
 	e := audit.New(audit.RegistrationTokenCreated, o)
 	e.Detail = fmt.Sprintf("%d uses, %s", uses, FormatTTL(ttl))
 	expires, err := s.store.CreateRegistrationToken(ctx, digest(token), uses, ttl, e)

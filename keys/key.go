@@ -141,6 +141,7 @@ func generate(a Algorithm, s Sealer) (Key, error) {
 func sealKey(a Algorithm, private []byte, s Sealer) Key {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
+	id[0] &= 0x7f // else the text could begin with -, as flags of commands do
 	k := Key{ID: base64.RawURLEncoding.EncodeToString(id), Algorithm: a}
 	k.Sealed = s.Seal(private, k.identity())
 	return k

@@ -695,3 +695,13 @@ func TestParseAlgorithm(t *testing.T) {
 		t.Error("a key of an unknown algorithm was generated")
 	}
 }
+
+// A command that is told of a key does not take it for a flag.
+func TestKeyIDsBeginLikeNoFlag(t *testing.T) {
+	t.Parallel()
+	for range 1000 {
+		if k := sealKey(ES256, []byte("private"), parseSecret(t, oldText).Sealer(sealLabel)); strings.HasPrefix(k.ID, "-") {
+			t.Fatalf("a key is called %s", k.ID)
+		}
+	}
+}

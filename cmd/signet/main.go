@@ -117,6 +117,9 @@ func newRoot() *cobra.Command {
 		if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 { // the flag is for the command that is misspelt
 			return unknownCommand(cmd, args[0])
 		}
+		if strings.HasPrefix(err.Error(), "unknown shorthand flag") {
+			return fmt.Errorf("%w: what begins with - and is no flag goes behind --", err)
+		}
 		return err
 	})
 	root.AddCommand(devCommand(), serveCommand(), migrateCommand(), secretCommand(), healthcheckCommand(), doctorCommand(), cleanupCommand(),
