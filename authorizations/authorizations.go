@@ -47,7 +47,7 @@ func PartyOf(c *clients.Client) Party {
 // NewCode is what the store makes a code of. User and authentication are the login's.
 type NewCode struct {
 	Code      Code
-	Login     logins.Login
+	Login     logins.Ref
 	Party     Party
 	Request   *Request
 	Unasked   bool // no consent is needed
@@ -63,12 +63,15 @@ type Facts struct {
 	Claims   Claims   `json:"claims,omitzero"`
 }
 
-// Facts returns the facts as they are stored, or nil for a request that is none of OpenID Connect.
-func (n *NewCode) Facts() *string {
+// AskedFacts returns, as JSON, the members of the Facts that the request decides: the others are the login's. It returns nil for a request that
+// is none of OpenID Connect, of which there are no facts.
+func (n *NewCode) AskedFacts() *string {
 	if !n.Request.OpenID() {
 		return nil
 	}
-	text, err := json.Marshal(Facts{n.Login.Time.Unix(), n.Login.Methods, n.Login.Class, n.Request.Claims})
+	text, err := json.Marshal(struct {
+		Claims Claims `json:"claims,omitzero"`
+	}{n.Request.Claims})
 	if err != nil {
 		panic(err) // only for types that JSON does not know
 	}
@@ -92,8 +95,9 @@ type Store interface {
 	Visitor(ctx context.Context, r logins.Ref, p Party) (l logins.Login, c Consent, ok bool, err error)
 	// CreateCode uses up the pushed request, if the request is one, and inserts the code if that was there and the login and the party's
 	// client are live, and, where it has to be asked for, what is asked for was allowed. What is to be remembered is added to the consent
-	// in the same transaction. The event is written where the user allowed it just now.
-	CreateCode(ctx context.Context, n NewCode, granted audit.Event) (bool, error)
+	// in the same transaction. The event, completed from the login, is written where the user allowed it just now. It returns the id of the
+	// login's user.
+	CreateCode(ctx context.Context, n NewCode, granted audit.Event) (userID string, ok bool, err error)
 	// Consents returns what the user has allowed clients that are there still, by the clients' names.
 	Consents(ctx context.Context, userID string) ([]Allowance, error)
 	// PushRequest keeps a request that a client has pushed, for PushedTTL.
@@ -143,24 +147,31 @@ const (
 	Confirmed                 // the user allowed it just now
 )
 
-// Issue returns a code for the request, which the login's user has granted. A confirmation is remembered unless anybody could
-// pose as the client (RFC 8252 section 8.6). It returns ErrChanged, or the database's error.
-func (s *Service) Issue(ctx context.Context, c *clients.Client, l logins.Login, r *Request, d Decision, o audit.Origin) (string, error) {
+// Issue returns a code for the request, which the login's user has granted, and the user's id. A confirmation is remembered unless
+// anybody could pose as the client (RFC 8252 section 8.6). It returns ErrChanged, or the database's error.
+func (s *Service) Issue(ctx context.Context, c *clients.Client, l logins.Ref, r *Request, d Decision, o audit.Origin) (code, userID string, err error) {
 	n := NewCode{Code: newCode(), Login: l, Party: PartyOf(c), Request: r, Unasked: d == Unasked, Confirmed: d == Confirmed}
 	n.Remember = n.Confirmed && !Impersonable(c, r.RedirectURI)
-	e := audit.New(audit.ConsentGranted, o)
-	e.Actor, e.ClientID, e.UserID, e.SessionID, e.Detail = l.UserID, c.ID, l.UserID, l.ID, r.ConsentScope().String()
-	ok, err := s.store.CreateCode(ctx, n, e)
+	e := granted(n, r.ConsentScope().String(), o)
+	userID, ok, err := s.store.CreateCode(ctx, n, e)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if !ok {
-		return "", ErrChanged
+		return "", "", ErrChanged
 	}
 	if n.Confirmed {
+		e.Actor, e.UserID = userID, userID
 		e.Log(ctx, s.log)
 	}
-	return s.writeCode(n.Code), nil
+	return s.writeCode(n.Code), userID, nil
+}
+
+// granted is the event of a consent, but for whose it is.
+func granted(n NewCode, detail string, o audit.Origin) audit.Event {
+	e := audit.New(audit.ConsentGranted, o)
+	e.ClientID, e.SessionID, e.Detail = n.Party.ClientID, n.Login.ID.String(), detail
+	return e
 }
 
 // Impersonable tells whether any program on the user's device could receive what is sent to the client, and make something of it. Of a

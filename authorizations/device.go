@@ -76,7 +76,7 @@ type DeviceStore interface {
 	PendingDevice(ctx context.Context, userCode []byte) (d Device, ok bool, err error)
 	// ApproveDevice makes an authorization code of the device's, which is good for as long, if it waits still and all else is as for
 	// CreateCode.
-	ApproveDevice(ctx context.Context, n NewCode, userCode []byte, granted audit.Event) (bool, error)
+	ApproveDevice(ctx context.Context, n NewCode, userCode []byte, granted audit.Event) (userID string, ok bool, err error)
 	// DenyDevice writes down that a user does not allow it, and returns false if it was allowed before, or does not wait any more. Denied
 	// twice is denied.
 	DenyDevice(ctx context.Context, userCode []byte) (bool, error)
@@ -157,15 +157,15 @@ func (s *Service) Device(ctx context.Context, c UserCode) (Device, bool, error) 
 
 // Approve lets the device of the request begin a session, as its login's user has confirmed. It returns ErrChanged, or the database's
 // error.
-func (s *Service) Approve(ctx context.Context, c *clients.Client, l logins.Login, r *Request, o audit.Origin) error {
+func (s *Service) Approve(ctx context.Context, c *clients.Client, l logins.Ref, r *Request, o audit.Origin) error {
 	n := NewCode{Login: l, Party: PartyOf(c), Request: r, Confirmed: true, Remember: true}
-	e := audit.New(audit.ConsentGranted, o)
-	e.Actor, e.ClientID, e.UserID, e.SessionID, e.Detail = l.UserID, c.ID, l.UserID, l.ID, "a device: "+r.Scope.String()
-	ok, err := s.store.ApproveDevice(ctx, n, s.digestOf(r.Device), e)
+	e := granted(n, "a device: "+r.Scope.String(), o)
+	userID, ok, err := s.store.ApproveDevice(ctx, n, s.digestOf(r.Device), e)
 	if err == nil && !ok {
 		err = ErrChanged
 	}
 	if err == nil {
+		e.Actor, e.UserID = userID, userID
 		e.Log(ctx, s.log)
 	}
 	return err

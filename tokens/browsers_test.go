@@ -136,7 +136,7 @@ func (m *machine) authorize(r *rapid.T) {
 	if !ok {
 		r.Fatal("the cookie cannot be read")
 	}
-	login, had, known, err := rep.authorizations.Visitor(context.Background(), ref, &c)
+	_, had, known, err := rep.authorizations.Visitor(context.Background(), ref, &c)
 	check(m.t, err)
 	if known != m.liveLogin(l) {
 		r.Fatalf("the login is live: %v, want %v", known, m.liveLogin(l))
@@ -149,7 +149,7 @@ func (m *machine) authorize(r *rapid.T) {
 	if covered := had.Covers(request); covered != m.allowed(l.user, client, scope) {
 		r.Fatalf("allowed before: %v, want %v", covered, !covered)
 	}
-	text, err := rep.authorizations.Issue(context.Background(), &c, login, request, decision, home)
+	text, _, err := rep.authorizations.Issue(context.Background(), &c, ref, request, decision, home)
 	want := !m.mClients[client].disabled && (decision != authorizations.Allowed || m.allowed(l.user, client, scope))
 	if want != (err == nil) || err != nil && !errors.Is(err, authorizations.ErrChanged) {
 		r.Fatalf("a code: %v, want one: %v", err, want)

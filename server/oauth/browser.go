@@ -15,9 +15,6 @@ import (
 	"signet/server/request"
 )
 
-// visitorLogin is the login of the browser at hand.
-type visitorLogin = logins.Login
-
 // The cookies of the pages. One says who is logged in; the other tells one browser from another, so that what waits for a user in one
 // is worth nothing in another. Where the issuer is https their names keep sibling domains from setting them (RFC 6265bis section
 // 4.1.3.2).
@@ -65,17 +62,13 @@ func (s *Server) browser(c *gin.Context) string {
 	return id
 }
 
-// visitor returns the login of the browser, and what they have allowed the client.
-func (s *Server) visitor(c *gin.Context, client *clients.Client) (l logins.Login, allowed authorizations.Consent, known bool, err error) {
+// browserLogin returns which login the browser shows, be it live or not; ok is false if it shows none.
+func (s *Server) browserLogin(c *gin.Context) (l logins.Ref, ok bool) {
 	cookie := s.loginCookie(c.Request)
-	if fresh, ok := c.Get(loginCookieName); ok { // a login of a moment ago
-		cookie, _ = fresh.(string)
+	if fresh := c.GetString(loginCookieName); fresh != "" { // a login of a moment ago
+		cookie = fresh
 	}
-	ref, ok := s.logins.Read(cookie)
-	if !ok {
-		return l, allowed, false, nil
-	}
-	return s.authorizations.Visitor(c.Request.Context(), ref, client)
+	return s.logins.Read(cookie)
 }
 
 // ask shows the page on which the user does what is wanted next.

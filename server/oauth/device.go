@@ -10,6 +10,7 @@ import (
 
 	"signet/authorizations"
 	"signet/clients"
+	"signet/logins"
 	"signet/server/pages"
 	"signet/server/request"
 	"signet/tokens"
@@ -159,7 +160,7 @@ func (s *Server) chooseDevice(c *gin.Context) {
 }
 
 // approveDevice lets the device begin its session, and says so.
-func (s *Server) approveDevice(c *gin.Context, client *clients.Client, l visitorLogin, r *authorizations.Request) error {
+func (s *Server) approveDevice(c *gin.Context, client *clients.Client, l logins.Ref, r *authorizations.Request) error {
 	err := s.authorizations.Approve(c.Request.Context(), client, l, r, request.From(c.Request.Context()).Origin)
 	if err == nil {
 		s.pages.Say(c, http.StatusOK, pages.DeviceAllowed)

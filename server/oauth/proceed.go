@@ -40,11 +40,28 @@ var (
 func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizations.Request, st standing) {
 	ctx := c.Request.Context()
 	silent := r.Asks(authorizations.PromptNone)
-	for range 3 { // until nothing has changed between two looks
-		l, allowed, known, err := s.visitor(c, client)
-		if err != nil {
+	ref, shown := s.browserLogin(c)
+	if shown && s.anyLoginDoes(client, r, st) {
+		// Then no look is needed first: the code is issued only to a live login, whose user has allowed the client that.
+		err := s.grant(c, client, ref, r, remembered(client))
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, authorizations.ErrChanged) {
 			s.fail(c, r, err)
 			return
+		}
+	}
+	for range 3 { // until nothing has changed between two looks
+		var l logins.Login
+		var allowed authorizations.Consent
+		known := false
+		if shown {
+			var err error
+			if l, allowed, known, err = s.authorizations.Visitor(ctx, ref, client); err != nil {
+				s.fail(c, r, err)
+				return
+			}
 		}
 		if known {
 			info := request.From(ctx)
@@ -69,14 +86,12 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 			c.Redirect(http.StatusSeeOther, s.base+r.Page)
 			return
 		}
-		decision := authorizations.Allowed
-		switch {
-		case st.confirmed:
+		decision := remembered(client)
+		if st.confirmed {
 			decision = authorizations.Confirmed
-		case client.SkipConsent:
-			decision = authorizations.Unasked
 		}
-		if err = s.grant(c, client, l, r, decision); err == nil {
+		err := s.grant(c, client, ref, r, decision)
+		if err == nil {
 			return
 		}
 		if !errors.Is(err, authorizations.ErrChanged) {
@@ -104,20 +119,48 @@ func (s *Server) proceed(c *gin.Context, client *clients.Client, r *authorizatio
 	s.fail(c, r, authorizations.ErrChanged)
 }
 
+// remembered is how a request is granted that the user is not asked about.
+func remembered(client *clients.Client) authorizations.Decision {
+	if client.SkipConsent {
+		return authorizations.Unasked
+	}
+	return authorizations.Allowed
+}
+
+// anyLoginDoes tells whether nothing is wanted of a login, whoever's it is, of whatever age and class, once its user has allowed what is asked
+// for. A client that came by itself may have to be written down before it is given a code: there a look comes first.
+func (s *Server) anyLoginDoes(client *clients.Client, r *authorizations.Request, st standing) bool {
+	if r.Page != "" || r.Device != "" || client.Registered || st.confirmed || st.login != "" {
+		return false
+	}
+	allowed := authorizations.Consent{Scope: r.ConsentScope(), Audience: r.Audience}
+	for _, class := range logins.Classes {
+		for _, admin := range []bool{false, true} {
+			l := logins.Login{Authentication: logins.Authentication{Class: class}, Admin: admin, Now: time.Now()} // of the year 1
+			if ask, refused := s.wanted(r, client, l, allowed, true, st); ask != nil || refused != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // grant answers a request with a code, or lets the device that asks begin its session.
-func (s *Server) grant(c *gin.Context, client *clients.Client, l visitorLogin, r *authorizations.Request, decision authorizations.Decision) error {
+func (s *Server) grant(c *gin.Context, client *clients.Client, l logins.Ref, r *authorizations.Request, decision authorizations.Decision) error {
 	if r.Device != "" {
 		return s.approveDevice(c, client, l, r)
 	}
-	client, err := s.clients.Keep(c.Request.Context(), client, request.From(c.Request.Context()).Origin)
+	info := request.From(c.Request.Context())
+	client, err := s.clients.Keep(c.Request.Context(), client, info.Origin)
 	if errors.Is(err, clients.ErrUnauthenticated) || errors.Is(err, clients.ErrChanged) {
 		return authorizations.ErrChanged
 	}
 	if err != nil {
 		return err
 	}
-	code, err := s.authorizations.Issue(c.Request.Context(), client, l, r, decision, request.From(c.Request.Context()).Origin)
+	code, userID, err := s.authorizations.Issue(c.Request.Context(), client, l, r, decision, info.Origin)
 	if err == nil {
+		info.UserID, info.SessionID = userID, ""
 		s.answer(c, targetOf(r), [][2]string{{"code", code}})
 	}
 	return err
@@ -131,7 +174,7 @@ type question struct {
 
 // wanted decides what is still wanted of the user before the request is granted, in this order: a login, a proof that it is them, the
 // choice of an account, consent. Refused is what cannot be granted, whatever they do.
-func (s *Server) wanted(r *authorizations.Request, client *clients.Client, l visitorLogin, allowed authorizations.Consent, known bool, st standing) (ask *question, refused error) {
+func (s *Server) wanted(r *authorizations.Request, client *clients.Client, l logins.Login, allowed authorizations.Consent, known bool, st standing) (ask *question, refused error) {
 	login := &question{authorizations.StageLogin, errLoginRequired}
 	subject := r.Claims.Subject
 	contradicts := false // no user is both

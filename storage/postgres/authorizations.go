@@ -37,12 +37,12 @@ func (s *Store) Visitor(ctx context.Context, r logins.Ref, p authorizations.Part
 	return v.Login, v.allowed, ok, err
 }
 
-// grantingLogin is the login that a code is issued for, if it and the client are as they were looked at, and what is asked for is allowed.
+// grantingLogin is the login that a code is issued for, if it is live and the client is as it was looked at, and what is asked for is allowed.
 // Nothing is locked: the redemption looks at all of it once more, and so at what ends while the code is on its way. The consent is
 // looked up by its key: with EXISTS the database may gather all of the client's first.
 const grantingLogin = `login AS (
-		SELECT l.id, l.user_id, l.user_epoch FROM logins l, users u, clients c
-		WHERE l.id = @login AND l.auth_time = @auth_time AND ` + liveLogin + `
+		SELECT l.id, l.user_id, l.user_epoch, l.auth_time, l.amr, l.acr FROM logins l, users u, clients c
+		WHERE l.id = @login AND l.secret_digest = @login_digest AND ` + liveLogin + `
 			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
 			AND (@unasked OR @confirmed OR (SELECT true FROM consents k WHERE ` + allowedBy + `
 				AND k.scope @> @consent_scope::text[] AND k.audience @> @audience::text[]))`
@@ -50,9 +50,12 @@ const grantingLogin = `login AS (
 const insertCode = `INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri, redirect_sent,
 		challenge, scope, audience, nonce, openid, consented, ends_with_login, jkt, expires_at)
 	SELECT @session, @digest, @client, @client_epoch, user_id, user_epoch, id, @redirect_uri, @redirect_sent,
-		@challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, @jkt, now() + @ttl::interval FROM login
+		@challenge, @scope, @audience, @nonce, ` + loginFacts + `, @consented, @ends_with_login, @jkt, now() + @ttl::interval FROM login
 	ON CONFLICT (session_id) DO UPDATE SET failures = authorization_codes.failures -- a repetition after a lost answer
-	RETURNING session_id::text`
+	RETURNING user_id::text`
+
+// loginFacts are authorizations.Facts as they are stored: NULL where none were asked for.
+const loginFacts = `(@asked_facts::text::jsonb || jsonb_build_object('auth_time', floor(extract(epoch FROM auth_time))::bigint, 'amr', amr, 'acr', acr))::text`
 
 // createAllowedCode is for a request that was not pushed, and was allowed before: the most frequent, and little more than half of createCode's
 // work for the database.
@@ -74,28 +77,30 @@ const createCode = `WITH pushed AS (
 				THEN ARRAY(SELECT DISTINCT unnest(k.scope || excluded.scope)) ELSE excluded.scope END,
 			audience = CASE WHEN k.client_epoch = excluded.client_epoch AND k.redirects = excluded.redirects
 				THEN ARRAY(SELECT DISTINCT unnest(k.audience || excluded.audience)) ELSE excluded.audience END
-	), event AS (` + insertEvent + ` FROM login WHERE @confirmed ON CONFLICT (id) DO NOTHING) ` + insertCode
+	), event AS (
+		INSERT INTO audit_events (id, type, actor, client_id, user_id, session_id, address, request_id, detail)
+		SELECT @e_id::uuid, @e_type::text, user_id::text, @e_client::text, user_id::text, @e_session::text,
+			@e_address::text, @e_request::text, @e_detail::text FROM login WHERE @confirmed
+		ON CONFLICT (id) DO NOTHING
+	) ` + insertCode
 
 // CreateCode implements authorizations.Store.
-func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, granted audit.Event) (bool, error) {
-	if _, err := uuid.Parse(n.Login.ID); err != nil {
-		return false, nil
-	}
+func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, granted audit.Event) (userID string, ok bool, err error) {
 	args, statement := codeArgs(n, n.Code.Session, n.Code.Digest(), authorizations.CodeTTL), createAllowedCode
 	if n.Confirmed || n.Request.Pushed != nil {
 		args, statement = with(granted, args), createCode
 	}
-	_, created, err := oneGathered(ctx, s, s.codes, n.Code.Session, readText, statement, args)
-	return created, err
+	return oneGathered(ctx, s, s.codes, n.Code.Session, readText, statement, args)
 }
 
 // codeArgs are the arguments of createCode, for a code of that id and digest.
 func codeArgs(n authorizations.NewCode, session uuid.UUID, digest []byte, ttl time.Duration) named {
 	r := n.Request
 	return partyArgs(n.Party, named{
-		"login": n.Login.ID, "auth_time": n.Login.Time, "unasked": n.Unasked, "confirmed": n.Confirmed, "remember": n.Remember,
+		"login": [16]byte(n.Login.ID), "login_digest": n.Login.Digest, "unasked": n.Unasked, "confirmed": n.Confirmed, "remember": n.Remember,
 		"session": [16]byte(session), "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
-		"challenge": r.Challenge, "scope": list(r.Scope), "consent_scope": list(r.ConsentScope()), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
+		"challenge": r.Challenge, "scope": list(r.Scope), "consent_scope": list(r.ConsentScope()), "audience": list(r.Audience), "nonce": r.Nonce,
+		"asked_facts": n.AskedFacts(),
 		"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "jkt": r.JKT, "pushed": r.Pushed, "ttl": ttl,
 	})
 }

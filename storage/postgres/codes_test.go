@@ -29,15 +29,16 @@ func issuer(t testing.TB, s *postgres.Store) func() (tokens.Redemption, error) {
 	check(t, err)
 	u, err := s.CreateUser(t.Context(), users.User{ID: uuid.NewString(), Username: c.ID}, c.ID, audit.New(audit.UserCreated, audit.Origin{}))
 	check(t, err)
-	l, err := s.CreateLogin(t.Context(), logins.NewLogin{
-		Ref: logins.Ref{ID: uuid.New(), Digest: make([]byte, 32)}, UserID: u.ID, Methods: []string{"pwd"}, TTL: time.Hour,
+	login := logins.Ref{ID: uuid.New(), Digest: make([]byte, 32)}
+	_, err = s.CreateLogin(t.Context(), logins.NewLogin{
+		Ref: login, UserID: u.ID, Methods: []string{"pwd"}, TTL: time.Hour,
 	}, audit.New(audit.LoginSucceeded, audit.Origin{}))
 	check(t, err)
 	secret, err := keys.ParseSecret(keys.NewSecret())
 	check(t, err)
 	codes := authorizations.New(s, secret, slog.New(slog.DiscardHandler))
 	return func() (tokens.Redemption, error) {
-		text, err := codes.Issue(t.Context(), &c, l, &authorizations.Request{ClientID: c.ID, Scope: c.Scope}, authorizations.Unasked, audit.Origin{})
+		text, _, err := codes.Issue(t.Context(), &c, login, &authorizations.Request{ClientID: c.ID, Scope: c.Scope}, authorizations.Unasked, audit.Origin{})
 		code, _ := codes.ParseCode(text)
 		return tokens.Redemption{
 			Session: code.Session, CodeDigest: code.Digest(), ClientID: c.ID, ClientEpoch: c.Epoch, SessionDigest: code.SessionSecret(),

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"signet/audit"
@@ -44,11 +43,8 @@ func (s *Store) PendingDevice(ctx context.Context, userCode []byte) (authorizati
 }
 
 // ApproveDevice implements authorizations.DeviceStore.
-func (s *Store) ApproveDevice(ctx context.Context, n authorizations.NewCode, userCode []byte, granted audit.Event) (bool, error) {
-	if _, err := uuid.Parse(n.Login.ID); err != nil {
-		return false, nil
-	}
-	return run(ctx, s, false, func(ctx context.Context) (approved bool, err error) {
+func (s *Store) ApproveDevice(ctx context.Context, n authorizations.NewCode, userCode []byte, granted audit.Event) (userID string, ok bool, err error) {
+	userID, err = run(ctx, s, false, func(ctx context.Context) (userID string, err error) {
 		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			var session [16]byte
 			var digest []byte
@@ -56,24 +52,18 @@ func (s *Store) ApproveDevice(ctx context.Context, n authorizations.NewCode, use
 			err := tx.QueryRow(ctx, `UPDATE device_codes d SET decision = 'approved' FROM clients c
 				WHERE d.user_code = $1 AND d.client_id = $2 AND `+waiting+` RETURNING d.session_id, d.digest, d.expires_at - now()`,
 				userCode, n.Party.ClientID).Scan(&session, &digest, &left)
-			if errors.Is(err, pgx.ErrNoRows) {
-				return nil
-			}
 			if err != nil {
 				return err
 			}
-			tag, err := tx.Exec(ctx, createCode, with(granted, codeArgs(n, session, digest, left)))
-			if err == nil && tag.RowsAffected() == 0 {
-				return errStale // the login or the client changed: the device waits on
-			}
-			approved = true
-			return err
+			// Where there is no row the login or the client has changed, and the device waits on.
+			return tx.QueryRow(ctx, createCode, with(granted, codeArgs(n, session, digest, left))).Scan(&userID)
 		})
-		if errors.Is(err, errStale) {
-			return false, nil
-		}
-		return approved && err == nil, err
+		return userID, err
 	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", false, nil
+	}
+	return userID, err == nil, err
 }
 
 // DenyDevice implements authorizations.DeviceStore.

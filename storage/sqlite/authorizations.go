@@ -36,57 +36,60 @@ func (s *Store) Visitor(ctx context.Context, r logins.Ref, p authorizations.Part
 }
 
 // CreateCode implements authorizations.Store.
-func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, granted audit.Event) (created bool, err error) {
+func (s *Store) CreateCode(ctx context.Context, n authorizations.NewCode, granted audit.Event) (userID string, ok bool, err error) {
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
-		created, err = createCode(ctx, t, n, n.Code.Session.String(), n.Code.Digest(), t.now+authorizations.CodeTTL.Microseconds(), granted)
+		userID, ok, err = createCode(ctx, t, n, n.Code.Session.String(), n.Code.Digest(), t.now+authorizations.CodeTTL.Microseconds(), granted)
 		return err
 	})
-	return created && err == nil, err
+	return userID, ok && err == nil, err
 }
 
 // createCode inserts a code of that id and digest, which ends at that time, if all is as it has to be.
-func createCode(ctx context.Context, t tx, n authorizations.NewCode, session string, digest []byte, end int64, granted audit.Event) (created bool, err error) {
+func createCode(ctx context.Context, t tx, n authorizations.NewCode, session string, digest []byte, end int64, granted audit.Event) (userID string, created bool, err error) {
 	r := n.Request
 	if r.Pushed != nil {
 		_, there, err := oneIn(ctx, t, readText, `DELETE FROM pushed_requests WHERE digest = @pushed AND client_id = @client RETURNING client_id`,
 			args{"pushed": r.Pushed, "client": n.Party.ClientID})
 		if err != nil || !there {
-			return false, err
+			return "", false, err
 		}
 	}
-	_, created, err = oneIn(ctx, t, readText, `
+	userID, created, err = oneIn(ctx, t, readText, `
 		INSERT INTO authorization_codes (session_id, digest, client_id, client_epoch, user_id, user_epoch, login_id, redirect_uri,
 			redirect_sent, challenge, scope, audience, nonce, openid, consented, ends_with_login, jkt, expires_at)
 		SELECT @session, @digest, @client, @client_epoch, l.user_id, l.user_epoch, l.id, @redirect_uri,
-			@redirect_sent, @challenge, @scope, @audience, @nonce, @openid, @consented, @ends_with_login, @jkt, @end
+			@redirect_sent, @challenge, @scope, @audience, @nonce,
+			json_patch(@asked_facts, json_object('auth_time', l.auth_time / 1000000, 'amr', json(l.amr), 'acr', l.acr)), @consented, @ends_with_login, @jkt, @end
 		FROM logins l, users u, clients c
-		WHERE l.id = @login AND l.auth_time = @auth_time AND `+liveLogin+`
+		WHERE l.id = @login AND l.secret_digest = @login_digest AND `+liveLogin+`
 			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
 			AND (@unasked OR @confirmed OR EXISTS (SELECT 1 FROM consents k WHERE `+allowedBy+`
 				AND `+within("@consent_scope", "k.scope")+` AND `+within("@audience", "k.audience")+`))
-		RETURNING session_id`,
+		RETURNING user_id`,
 		partyArgs(n.Party, args{
-			"login": n.Login.ID, "auth_time": n.Login.Time.UnixMicro(), "unasked": n.Unasked, "confirmed": n.Confirmed,
+			"login": n.Login.ID.String(), "login_digest": n.Login.Digest, "unasked": n.Unasked, "confirmed": n.Confirmed,
 			"session": session, "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
-			"challenge": r.Challenge, "scope": list(r.Scope), "consent_scope": list(r.ConsentScope()), "audience": list(r.Audience), "nonce": r.Nonce, "openid": n.Facts(),
+			"challenge": r.Challenge, "scope": list(r.Scope), "consent_scope": list(r.ConsentScope()), "audience": list(r.Audience), "nonce": r.Nonce,
+			"asked_facts": n.AskedFacts(),
 			"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "jkt": r.JKT, "end": end,
 		}))
 	if err == nil && !created && r.Pushed != nil {
-		return false, errRollback // the pushed request stays
+		return "", false, errRollback // the pushed request stays
 	}
 	if err != nil || !created || !n.Confirmed {
-		return created, err
+		return userID, created, err
 	}
 	if n.Remember {
-		if err := remember(ctx, t, n); err != nil {
-			return false, err
+		if err := remember(ctx, t, n, userID); err != nil {
+			return "", false, err
 		}
 	}
-	return true, t.record(ctx, granted)
+	granted.Actor, granted.UserID = userID, userID
+	return userID, true, t.record(ctx, granted)
 }
 
 // remember adds to what was allowed before, unless it was allowed to another client of that id.
-func remember(ctx context.Context, t tx, n authorizations.NewCode) error {
+func remember(ctx context.Context, t tx, n authorizations.NewCode, userID string) error {
 	same := func(column string) string {
 		return column + ` = CASE WHEN k.client_epoch = excluded.client_epoch AND k.redirects = excluded.redirects
 			THEN (SELECT json_group_array(value) FROM (SELECT value FROM json_each(k.` + column + `) UNION SELECT value FROM json_each(excluded.` + column + `)))
@@ -97,7 +100,7 @@ func remember(ctx context.Context, t tx, n authorizations.NewCode) error {
 		VALUES (@user, @client, @client_epoch, @redirects, @scope, @audience, @now)
 		ON CONFLICT (user_id, client_id) DO UPDATE SET client_epoch = excluded.client_epoch, redirects = excluded.redirects,
 			granted_at = excluded.granted_at, `+same("scope")+`, `+same("audience"),
-		partyArgs(n.Party, args{"user": id(n.Login.UserID), "scope": list(n.Request.ConsentScope()), "audience": list(n.Request.Audience)}))
+		partyArgs(n.Party, args{"user": userID, "scope": list(n.Request.ConsentScope()), "audience": list(n.Request.Audience)}))
 }
 
 // Consents implements authorizations.Store.

@@ -38,7 +38,7 @@ func (s *Store) PendingDevice(ctx context.Context, userCode []byte) (authorizati
 }
 
 // ApproveDevice implements authorizations.DeviceStore.
-func (s *Store) ApproveDevice(ctx context.Context, n authorizations.NewCode, userCode []byte, granted audit.Event) (approved bool, err error) {
+func (s *Store) ApproveDevice(ctx context.Context, n authorizations.NewCode, userCode []byte, granted audit.Event) (userID string, approved bool, err error) {
 	type device struct {
 		session string
 		digest  []byte
@@ -53,12 +53,12 @@ func (s *Store) ApproveDevice(ctx context.Context, n authorizations.NewCode, use
 		if err != nil || !found {
 			return err
 		}
-		if approved, err = createCode(ctx, t, n, d.session, d.digest, d.end, granted); err != nil || !approved {
+		if userID, approved, err = createCode(ctx, t, n, d.session, d.digest, d.end, granted); err != nil || !approved {
 			return err
 		}
 		return t.exec(ctx, `UPDATE device_codes SET decision = 'approved' WHERE session_id = @session`, args{"session": d.session})
 	})
-	return approved && err == nil, err
+	return userID, approved && err == nil, err
 }
 
 // DenyDevice implements authorizations.DeviceStore.

@@ -164,7 +164,7 @@ func TestLoginEnds(t *testing.T) {
 }
 
 // grantOf is a code that could be redeemed, and what redeems it.
-func (w *world) grantOf(t *testing.T, c clients.Client, l logins.Login) tokens.Redemption {
+func (w *world) grantOf(t *testing.T, c clients.Client, l logins.Ref) tokens.Redemption {
 	t.Helper()
 	secret, err := keys.ParseSecret(keys.NewSecret())
 	check(t, err)
@@ -173,7 +173,7 @@ func (w *world) grantOf(t *testing.T, c clients.Client, l logins.Login) tokens.R
 		Challenge: "challenge", Nonce: "nonce",
 	}
 	codes := authorizations.New(w, secret, slog.New(slog.DiscardHandler))
-	text, err := codes.Issue(t.Context(), &c, l, r, authorizations.Unasked, audit.Origin{Actor: "test"})
+	text, _, err := codes.Issue(t.Context(), &c, l, r, authorizations.Unasked, audit.Origin{Actor: "test"})
 	check(t, err)
 	code, known := codes.ParseCode(text)
 	if !known {
@@ -202,7 +202,7 @@ func TestRedeemCode(t *testing.T) {
 			"another resource":       func(r *tokens.Redemption) { r.Audience = []string{"https://other.example.com"} },
 			"another session of all": func(r *tokens.Redemption) { r.Session = uuid.New() },
 		} {
-			r := w.grantOf(t, c, l)
+			r := w.grantOf(t, c, n.Ref)
 			wrong := r
 			change(&wrong)
 			w.writes(t, func() {
@@ -236,7 +236,7 @@ func TestRedeemCode(t *testing.T) {
 			w.Exec(t, `UPDATE users SET disabled = FALSE, epoch = 0 WHERE id = $1`, u.ID)
 			w.Exec(t, `UPDATE clients SET disabled = FALSE`)
 			w.Exec(t, `UPDATE logins SET ended_at = NULL, expires_at = (SELECT max(expires_at) FROM sessions)`)
-			r := w.grantOf(t, c, l)
+			r := w.grantOf(t, c, n.Ref)
 			end(t)
 			if _, redeemed, err := w.RedeemCode(t.Context(), r, newEvent(audit.SessionCreated)); err != nil || redeemed {
 				t.Errorf("%s: redeemed %v, %v", name, redeemed, err)
@@ -248,8 +248,8 @@ func TestRedeemCode(t *testing.T) {
 func TestRefuseCode(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		c, u := w.addClient(t, "app"), w.addUser(t, "ann")
-		_, l := w.logIn(t, u)
-		r := w.grantOf(t, c, l)
+		n, _ := w.logIn(t, u)
+		r := w.grantOf(t, c, n.Ref)
 		refuse := func(r tokens.Redemption, want tokens.Refusal, events ...audit.Event) {
 			t.Helper()
 			e := newEvent(audit.CodeReused)
@@ -279,7 +279,7 @@ func TestRefuseCode(t *testing.T) {
 		if n := w.Int(t, `SELECT count(*) FROM audit_events WHERE type = 'authorization_code.reused'`); n != 1 {
 			t.Errorf("%d events", n)
 		}
-		guessed := w.grantOf(t, c, l)
+		guessed := w.grantOf(t, c, n.Ref)
 		wrong = guessed
 		wrong.Challenge = "wrong"
 		for range 3 {
@@ -307,9 +307,9 @@ func TestRedemptionsRace(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		pools := []storage.Store{w.Store, w.Open(t)}
 		c, u := w.addClient(t, "app"), w.addUser(t, "ann")
-		_, l := w.logIn(t, u)
+		n, _ := w.logIn(t, u)
 		for range 5 {
-			r := w.grantOf(t, c, l)
+			r := w.grantOf(t, c, n.Ref)
 			var won atomic.Int64
 			var racing sync.WaitGroup
 			for i := range 32 {
@@ -364,12 +364,12 @@ func TestRedemptionsRaceEnds(t *testing.T) {
 			redeemed := 0
 			for i := range rounds {
 				u := w.addUser(t, fmt.Sprint(what, i))
-				n, l := w.logIn(t, u)
+				n, _ := w.logIn(t, u)
 				w.Exec(t, map[bool]string{
 					true:  `INSERT INTO consents (user_id, client_id, client_epoch, redirects, scope, audience, granted_at) VALUES ($1, 'app', $2, x'00', '["openid","read"]', '["https://api.example.com"]', 0)`,
 					false: `INSERT INTO consents (user_id, client_id, client_epoch, redirects, scope, audience) VALUES ($1, 'app', $2, '', '{openid,read}', '{https://api.example.com}')`,
 				}[w.Name == "sqlite"], u.ID, c.Epoch)
-				r := w.grantOf(t, c, l)
+				r := w.grantOf(t, c, n.Ref)
 				w.Exec(t, `UPDATE authorization_codes SET consented = TRUE`)
 				var racing sync.WaitGroup
 				var won bool
@@ -420,10 +420,10 @@ func TestNotices(t *testing.T) {
 			_, _, err := w.UpdateClient(t.Context(), c, newEvent(audit.ClientUpdated), newEvent(audit.ClientEnabled))
 			check(t, err)
 		}
-		n, l := w.logIn(t, u)
+		n, _ := w.logIn(t, u)
 		for _, id := range []string{"one", "two", "silent", "one"} {
 			c := ok[clients.Client](t)(w.Client(t.Context(), id))
-			r := w.grantOf(t, c, l)
+			r := w.grantOf(t, c, n.Ref)
 			ok2(t)(w.RedeemCode(t.Context(), r, newEvent(audit.SessionCreated)))
 		}
 		if due := ok[[]tokens.Notice](t)(w.DueNotices(t.Context(), 10)); len(due) > 0 {
