@@ -67,6 +67,7 @@ type finding struct {
 // doctor examines one thing after the other; what cannot be looked at because of what was found before is left out.
 type doctor struct {
 	cfg      config
+	kids     []string // of the database's keys; nil: it was not asked, or has none
 	findings []finding
 }
 
@@ -227,6 +228,13 @@ func (d *doctor) schemaAndKeys(ctx context.Context, a *app) {
 	default:
 		d.say(fine, "keys", fmt.Sprintf("SIGNET_SECRET opens all %d", n), "")
 	}
+	list, err := a.keys.List(ctx)
+	if err != nil {
+		return // said above
+	}
+	for _, k := range list {
+		d.kids = append(d.kids, k.ID)
+	}
 }
 
 // certificate looks at the one that the server itself serves TLS with.
@@ -290,19 +298,15 @@ func (d *doctor) proxies() {
 	}
 }
 
-// issuer asks for the discovery document as a client would.
+// issuer asks for the discovery document, and for the keys, as a client would.
 func (d *doctor) issuer(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	address := d.cfg.Issuer + "/.well-known/openid-configuration"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		d.say(wrong, "issuer", err.Error(), "")
-		return
+	var document struct {
+		Issuer string `json:"issuer"`
 	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	defer client.CloseIdleConnections()
-	res, err := client.Do(req)
+	res, unreadable, err := fetchDocument(ctx, address, &document)
 	if err != nil {
 		// Neither is a failure before the first start, or where the machine cannot reach the public name.
 		mend := "is the server running? Clients have to reach it at this address; this machine need not"
@@ -312,24 +316,55 @@ func (d *doctor) issuer(ctx context.Context) {
 		d.say(look, "issuer", err.Error(), mend)
 		return
 	}
-	defer res.Body.Close()
-	var document struct {
-		Issuer string `json:"issuer"`
-	}
-	err = json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<20)).Decode(&document)
 	switch {
 	case res.StatusCode == http.StatusServiceUnavailable:
 		d.say(look, "issuer", address+" answers 503", "the server is there and has no database yet")
-	case res.StatusCode != http.StatusOK || err != nil:
+	case res.StatusCode != http.StatusOK || unreadable != nil:
 		d.say(wrong, "issuer", fmt.Sprintf("%s answers %s, not Signet's metadata", address, res.Status), "something else is at SIGNET_ISSUER: look at the proxy's routes; paths must reach the server unchanged")
 	case document.Issuer != d.cfg.Issuer:
 		d.say(wrong, "issuer", fmt.Sprintf("%s says that it is %q", address, document.Issuer), "the running server has another SIGNET_ISSUER: restart it in this environment")
+	case d.foreign(ctx):
+		d.say(wrong, "issuer", d.cfg.Issuer+" signs with none of this database's keys", "another Signet is there, or the running server has another database: restart it in this environment")
 	default:
 		d.say(fine, "issuer", d.cfg.Issuer+" answers", "")
 	}
 	if res.TLS != nil && d.cfg.TLSCert == "" {
 		d.judge("certificate", res.TLS.PeerCertificates[0])
 	}
+}
+
+// foreign tells whether the server at the issuer publishes keys, and none that this database has.
+func (d *doctor) foreign(ctx context.Context) bool {
+	var published struct {
+		Keys []struct {
+			ID string `json:"kid"`
+		} `json:"keys"`
+	}
+	_, unreadable, err := fetchDocument(ctx, d.cfg.Issuer+"/.well-known/jwks.json", &published)
+	if unreadable != nil || err != nil || len(published.Keys) == 0 || len(d.kids) == 0 {
+		return false
+	}
+	for _, k := range published.Keys {
+		if slices.Contains(d.kids, k.ID) {
+			return false
+		}
+	}
+	return true
+}
+
+// fetchDocument gets a JSON document, following no redirect. Err is for an answer that did not come, unreadable for what it holds.
+func fetchDocument(ctx context.Context, address string, v any) (res *http.Response, unreadable, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer client.CloseIdleConnections()
+	if res, err = client.Do(req); err != nil {
+		return nil, nil, err
+	}
+	defer res.Body.Close()
+	return res, json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<20)).Decode(v), nil
 }
 
 func (d *doctor) mail(ctx context.Context) {
