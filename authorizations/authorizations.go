@@ -63,8 +63,8 @@ type Facts struct {
 	Claims   Claims   `json:"claims,omitzero"`
 }
 
-// AskedFacts returns, as JSON, the members of the Facts that the request decides: the others are the login's. It returns nil for a request that
-// is none of OpenID Connect, of which there are no facts.
+// AskedFacts returns how the JSON of the Facts ends, whose other members are the login's: with the claims, if any were asked for. It returns
+// nil for a request that is none of OpenID Connect, of which there are no facts.
 func (n *NewCode) AskedFacts() *string {
 	if !n.Request.OpenID() {
 		return nil
@@ -75,8 +75,11 @@ func (n *NewCode) AskedFacts() *string {
 	if err != nil {
 		panic(err) // only for types that JSON does not know
 	}
-	facts := string(text)
-	return &facts
+	end := string(text[1:])
+	if end != "}" {
+		end = "," + end
+	}
+	return &end
 }
 
 // Consented tells whether the code is good only as long as what the user allowed stands.

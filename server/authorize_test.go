@@ -547,6 +547,12 @@ func TestAuthorizationCodeConformance(t *testing.T) {
 			s.enter(s.authorize(ask(c, "claims", `{"userinfo":{"sub":{"value":"somebody else"}}}`)), u).refused(t, "login_required")
 			s.authorize(ask(c, "claims", `{"id_token":{"acr":{"essential":true,"value":"aal9"}}}`)).refused(t, "unmet_authentication_requirements")
 			s.authorize(ask(c, "claims", `{"id_token":{"acr":{"value":"aal9"}}}`)).code(t) // it would be nice
+			for _, odd := range []string{`{"userinfo":{"a\u0000b":null}}`, `{"id_token":{"acr":{"essential":true,"values":["aal1","\u0000"]}}}`, `{"userinfo":{"'\"\\\ud800\uffff":null}}`} {
+				token := payload(t, r.redeem(t, c, s.authorize(ask(c, "claims", odd)).code(t)).issued(t).text("id_token"))
+				if fmt.Sprint(token["amr"]) != "[pwd]" || token["acr"] != "aal1" || token["auth_time"] == nil {
+					t.Errorf("%s: %v", odd, token)
+				}
+			}
 			for _, claims := range []string{
 				"{", "[]", "null", `"x"`, "1", "{}{}", `{"userinfo":1}`, `{"userinfo":{"name":1}}`, `{"id_token":{"sub":{"values":["a","b"]}}}`, `{"id_token":{"acr":{"essential":true,"values":[1]}}}`,
 				strings.Repeat(`{"a":`, 9) + "1" + strings.Repeat("}", 9), "{}" + strings.Repeat(" ", 17<<10),

@@ -54,8 +54,9 @@ const insertCode = `INSERT INTO authorization_codes (session_id, digest, client_
 	ON CONFLICT (session_id) DO UPDATE SET failures = authorization_codes.failures -- a repetition after a lost answer
 	RETURNING user_id::text`
 
-// loginFacts are authorizations.Facts as they are stored: NULL where none were asked for.
-const loginFacts = `(@asked_facts::text::jsonb || jsonb_build_object('auth_time', floor(extract(epoch FROM auth_time))::bigint, 'amr', amr, 'acr', acr))::text`
+// loginFacts are authorizations.Facts as they are stored: NULL where none were asked for. They are put together as text, for there are names of
+// claims that JSON knows and jsonb does not.
+const loginFacts = `'{"auth_time":' || floor(extract(epoch FROM auth_time))::bigint || ',"amr":' || to_json(amr) || ',"acr":' || to_json(acr) || @asked_facts::text`
 
 // createAllowedCode is for a request that was not pushed, and was allowed before: the most frequent, and little more than half of createCode's
 // work for the database.

@@ -59,7 +59,7 @@ func createCode(ctx context.Context, t tx, n authorizations.NewCode, session str
 			redirect_sent, challenge, scope, audience, nonce, openid, consented, ends_with_login, jkt, expires_at)
 		SELECT @session, @digest, @client, @client_epoch, l.user_id, l.user_epoch, l.id, @redirect_uri,
 			@redirect_sent, @challenge, @scope, @audience, @nonce,
-			json_patch(@asked_facts, json_object('auth_time', l.auth_time / 1000000, 'amr', json(l.amr), 'acr', l.acr)), @consented, @ends_with_login, @jkt, @end
+			'{"auth_time":' || (l.auth_time / 1000000) || ',"amr":' || l.amr || ',"acr":' || json_quote(l.acr) || @asked_facts, @consented, @ends_with_login, @jkt, @end
 		FROM logins l, users u, clients c
 		WHERE l.id = @login AND l.secret_digest = @login_digest AND `+liveLogin+`
 			AND c.id = @client AND c.epoch = @client_epoch AND NOT c.disabled
