@@ -86,6 +86,7 @@ type Config struct {
 	// AllowHTTP tells for which hosts http will do where Signet calls a client; nil: for none.
 	AllowHTTP func(host string) bool
 
+	Issuer                string
 	Registration          RegistrationMode // who may register clients by themselves; empty: nobody
 	RegistrationScopes    Scope            // what those may ask for
 	RegistrationAudiences []string         // and be for, besides the issuer

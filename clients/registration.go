@@ -217,7 +217,7 @@ func (s *Service) confine(c *Client) error {
 		c.Audience = slices.Clone(s.cfg.RegistrationAudiences)
 	}
 	for _, a := range c.Audience {
-		if !slices.Contains(s.cfg.RegistrationAudiences, a) {
+		if a != s.cfg.Issuer && !slices.Contains(s.cfg.RegistrationAudiences, a) {
 			return invalid("audience", "%q is not open to registration", a)
 		}
 	}

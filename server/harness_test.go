@@ -123,8 +123,8 @@ func start(t testing.TB, b *backend, change ...func(*settings)) *replica {
 	t.Cleanup(r.closeStore)
 	check(t, store.Migrate(t.Context()))
 	known := clients.Config{
-		AllowHTTP:    func(host string) bool { return host == "127.0.0.1" },
-		Registration: set.registration, RegistrationScopes: clients.Scope{"openid", "profile", "email", "offline_access"},
+		AllowHTTP: func(host string) bool { return host == "127.0.0.1" },
+		Issuer:    set.issuer, Registration: set.registration, RegistrationScopes: clients.Scope{"openid", "profile", "email", "offline_access"},
 	}
 	caller := fetch.New(fetch.Policy{netip.MustParsePrefix("127.0.0.1/32")}, "test")
 	if set.documents {

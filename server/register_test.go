@@ -81,12 +81,15 @@ func TestRegistrationConformance(t *testing.T) {
 			if c.SkipConsent || c.Disabled || !c.Registered || c.AccessTTL != 0 {
 				t.Errorf("%+v", c)
 			}
+			if own := r.registered(t, `{"redirect_uris": ["https://app.example.com/cb"], "audience": ["`+issuer+`"]}`); fmt.Sprint(own.json["audience"]) != "["+issuer+"]" {
+				t.Errorf("%s", own.body)
+			}
 			bare := r.registered(t, `{"redirect_uris": ["http://127.0.0.1/cb"], "token_endpoint_auth_method": "none"}`)
 			if bare.json["client_secret"] != nil || bare.text("scope") != "openid profile email offline_access" || bare.text("client_name") == "" ||
 				fmt.Sprint(bare.json["grant_types"]) != "[authorization_code refresh_token]" {
 				t.Errorf("%s", bare.body)
 			}
-			if e := r.events(t, audit.ClientRegistered); len(e) != 2 || e[1].ClientID != c.ID || e[1].Address == "" {
+			if e := r.events(t, audit.ClientRegistered); len(e) != 3 || e[2].ClientID != c.ID || e[2].Address == "" {
 				t.Errorf("%+v", e)
 			}
 		})

@@ -60,7 +60,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger, tracer pgx.QueryT
 	a := &app{cfg: cfg, log: log, store: store, caller: fetch.New(fetch.Policy(cfg.FetchAllow), version)}
 	known := clients.Config{
 		AllowHTTP: fetch.Policy(cfg.FetchAllow).AllowsHTTP, Registration: clients.RegistrationMode(cfg.Registration),
-		RegistrationScopes: clients.Scope(cfg.RegistrationScopes), RegistrationAudiences: cfg.RegistrationAudiences,
+		Issuer: cfg.Issuer, RegistrationScopes: clients.Scope(cfg.RegistrationScopes), RegistrationAudiences: cfg.RegistrationAudiences,
 	}
 	if cfg.ClientDocuments {
 		known.Documents = a.caller

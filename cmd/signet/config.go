@@ -238,7 +238,7 @@ func (c *config) validate() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("SIGNET_TLS_CERT and SIGNET_TLS_KEY go together; one of them is not set")
 	}
-	if c.SigningAlg == algorithm(keys.HS256) && len(c.SigningSecret) < keys.MinSigningSecret {
+	if (c.SigningAlg == algorithm(keys.HS256) || c.SigningSecret != "") && len(c.SigningSecret) < keys.MinSigningSecret {
 		return fmt.Errorf("SIGNET_SIGNING_SECRET: HS256 needs a secret of at least %d bytes", keys.MinSigningSecret)
 	}
 	if err := c.validateMail(); err != nil {

@@ -306,7 +306,7 @@ func (d *doctor) issuer(ctx context.Context) {
 	var document struct {
 		Issuer string `json:"issuer"`
 	}
-	res, unreadable, err := fetchDocument(ctx, address, &document)
+	got, err := fetchDocument(ctx, address, &document)
 	if err != nil {
 		// Neither is a failure before the first start, or where the machine cannot reach the public name.
 		mend := "is the server running? Clients have to reach it at this address; this machine need not"
@@ -317,10 +317,10 @@ func (d *doctor) issuer(ctx context.Context) {
 		return
 	}
 	switch {
-	case res.StatusCode == http.StatusServiceUnavailable:
+	case got.code == http.StatusServiceUnavailable:
 		d.say(look, "issuer", address+" answers 503", "the server is there and has no database yet")
-	case res.StatusCode != http.StatusOK || unreadable != nil:
-		d.say(wrong, "issuer", fmt.Sprintf("%s answers %s, not Signet's metadata", address, res.Status), "something else is at SIGNET_ISSUER: look at the proxy's routes; paths must reach the server unchanged")
+	case got.code != http.StatusOK || got.unreadable != nil:
+		d.say(wrong, "issuer", fmt.Sprintf("%s answers %s, not Signet's metadata", address, got.status), "something else is at SIGNET_ISSUER: look at the proxy's routes; paths must reach the server unchanged")
 	case document.Issuer != d.cfg.Issuer:
 		d.say(wrong, "issuer", fmt.Sprintf("%s says that it is %q", address, document.Issuer), "the running server has another SIGNET_ISSUER: restart it in this environment")
 	case d.foreign(ctx):
@@ -328,8 +328,8 @@ func (d *doctor) issuer(ctx context.Context) {
 	default:
 		d.say(fine, "issuer", d.cfg.Issuer+" answers", "")
 	}
-	if res.TLS != nil && d.cfg.TLSCert == "" {
-		d.judge("certificate", res.TLS.PeerCertificates[0])
+	if got.tls != nil && d.cfg.TLSCert == "" {
+		d.judge("certificate", got.tls.PeerCertificates[0])
 	}
 }
 
@@ -340,8 +340,8 @@ func (d *doctor) foreign(ctx context.Context) bool {
 			ID string `json:"kid"`
 		} `json:"keys"`
 	}
-	_, unreadable, err := fetchDocument(ctx, d.cfg.Issuer+"/.well-known/jwks.json", &published)
-	if unreadable != nil || err != nil || len(published.Keys) == 0 || len(d.kids) == 0 {
+	got, err := fetchDocument(ctx, d.cfg.Issuer+"/.well-known/jwks.json", &published)
+	if err != nil || got.unreadable != nil || len(published.Keys) == 0 || len(d.kids) == 0 {
 		return false
 	}
 	for _, k := range published.Keys {
@@ -352,19 +352,28 @@ func (d *doctor) foreign(ctx context.Context) bool {
 	return true
 }
 
-// fetchDocument gets a JSON document, following no redirect. Err is for an answer that did not come, unreadable for what it holds.
-func fetchDocument(ctx context.Context, address string, v any) (res *http.Response, unreadable, err error) {
+// fetched is how a server answered that was asked for a JSON document.
+type fetched struct {
+	code       int
+	status     string
+	tls        *tls.ConnectionState
+	unreadable error // the document is none
+}
+
+// fetchDocument reads the JSON document at the address into v. It follows no redirect.
+func fetchDocument(ctx context.Context, address string, v any) (fetched, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, nil, err
+		return fetched{}, err
 	}
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	defer client.CloseIdleConnections()
-	if res, err = client.Do(req); err != nil {
-		return nil, nil, err
+	res, err := client.Do(req)
+	if err != nil {
+		return fetched{}, err
 	}
 	defer res.Body.Close()
-	return res, json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<20)).Decode(v), nil
+	return fetched{res.StatusCode, res.Status, res.TLS, json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<20)).Decode(v)}, nil
 }
 
 func (d *doctor) mail(ctx context.Context) {

@@ -719,7 +719,7 @@ func TestServerDoesNotStart(t *testing.T) {
 		if code := p.exit(); code != exitFailed {
 			t.Errorf("the exit code is %d", code)
 		}
-		if lines := p.logged("signet: "); len(lines) != 1 || !strings.Contains(lines[0], says) || !strings.HasSuffix(strings.TrimSpace(p.stderr.String()), lines[0]) {
+		if lines := p.logged("signet: "); len(lines) != 1 || len(p.logged(`"stopped"`)) > 0 || !strings.Contains(lines[0], says) || !strings.HasSuffix(strings.TrimSpace(p.stderr.String()), lines[0]) {
 			t.Errorf("it said:\n%s", p.stderr.String())
 		}
 	}

@@ -240,6 +240,7 @@ func TestBadConfiguration(t *testing.T) {
 	}
 	wantRefused(t, "SIGNET_SIGNING_SECRET", "SIGNET_SIGNING_ALG=HS256")
 	wantRefused(t, "SIGNET_SIGNING_SECRET", "SIGNET_SIGNING_ALG=HS256", "SIGNET_SIGNING_SECRET="+strings.Repeat("x", 31))
+	wantRefused(t, "SIGNET_SIGNING_SECRET", "SIGNET_SIGNING_SECRET="+strings.Repeat("x", 31))
 	wantRefused(t, "SIGNET_SECRET", "SIGNET_DATABASE_URL=postgres://localhost/signet")
 	wantRefused(t, "SIGNET_DATABASE_URL", "SIGNET_SECRET="+secret, "SIGNET_DATABASE_URL=postgres://ann:hidden@localhost:port/x")
 	wantRefused(t, "SIGNET_SECRET_FILE", "SIGNET_SECRET="+secret, "SIGNET_SECRET_FILE=missing")

@@ -127,7 +127,9 @@ func serve(ctx context.Context, cfg config, ready func(context.Context, *app) er
 	stop()
 	working.Wait()
 	cancel(nil)
-	log.InfoContext(ctx, "stopped")
+	if err == nil { // else the error is the one line that says so
+		log.InfoContext(ctx, "stopped")
+	}
 	return err
 }
 

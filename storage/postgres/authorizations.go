@@ -102,7 +102,7 @@ func codeArgs(n authorizations.NewCode, session uuid.UUID, digest []byte, ttl ti
 		"session": [16]byte(session), "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
 		"challenge": r.Challenge, "scope": list(r.Scope), "consent_scope": list(r.ConsentScope()), "audience": list(r.Audience), "nonce": r.Nonce,
 		"asked_facts": n.AskedFacts(),
-		"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "jkt": r.JKT, "pushed": r.Pushed, "ttl": ttl,
+		"consented":   n.Consented(), "ends_with_login": n.EndsWithLogin(), "jkt": r.JKT, "pushed": r.Pushed, "ttl": ttl,
 	})
 }
 

@@ -71,7 +71,7 @@ func createCode(ctx context.Context, t tx, n authorizations.NewCode, session str
 			"session": session, "digest": digest, "redirect_uri": r.RedirectURI, "redirect_sent": r.RedirectSent,
 			"challenge": r.Challenge, "scope": list(r.Scope), "consent_scope": list(r.ConsentScope()), "audience": list(r.Audience), "nonce": r.Nonce,
 			"asked_facts": n.AskedFacts(),
-			"consented": n.Consented(), "ends_with_login": n.EndsWithLogin(), "jkt": r.JKT, "end": end,
+			"consented":   n.Consented(), "ends_with_login": n.EndsWithLogin(), "jkt": r.JKT, "end": end,
 		}))
 	if err == nil && !created && r.Pushed != nil {
 		return "", false, errRollback // the pushed request stays
