@@ -110,8 +110,8 @@ type Client struct {
 	JWKS         json.RawMessage // its public keys (RFC 7591 section 2)
 	JWKSURI      string          // where they are, instead
 	AssertionAlg AssertionAlg    // empty: any that its keys are for
-	RequirePAR   bool            // see NeedsPAR
-	RequireDPoP  bool            // see NeedsDPoP
+	RequirePAR   bool            // its authorization requests have to be pushed (RFC 9126 section 6)
+	RequireDPoP  bool            // its access tokens have to be bound to a key (RFC 9449 section 5.2)
 
 	// Version is raised by every change.
 	Version int64
@@ -130,12 +130,6 @@ func (c *Client) Public() bool { return c.AuthMethod == None }
 
 // HasSecret tells whether the client proves itself by a secret.
 func (c *Client) HasSecret() bool { return c.AuthMethod == SecretBasic || c.AuthMethod == SecretPost }
-
-// NeedsPAR tells whether the client has to push its authorization requests (RFC 9126 section 6).
-func (c *Client) NeedsPAR() bool { return c.RequirePAR || c.Profile == FAPI2 }
-
-// NeedsDPoP tells whether the client's access tokens have to be bound to a key (RFC 9449 section 5.2).
-func (c *Client) NeedsDPoP() bool { return c.RequireDPoP || c.Profile == FAPI2 }
 
 // May tells whether the client is registered for the grant.
 func (c *Client) May(g Grant) bool { return slices.Contains(c.Grants, g) }

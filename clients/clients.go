@@ -329,6 +329,9 @@ func (c *Client) setDetailDefaults() {
 			c.IDTokenAlg = keys.ES256
 		}
 	}
+	if c.Profile == FAPI2 { // sections 5.3.2.1 and 5.3.2.2
+		c.RequirePAR, c.RequireDPoP = true, true
+	}
 }
 
 // complete fills in what is left out, drops what is repeated, and checks the client. Its errors are FieldErrors.

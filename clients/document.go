@@ -99,6 +99,7 @@ func renewed(c Client, known *Client) Client {
 	c.SkipConsent, c.OptionalPKCE, c.BrowserOrigins, c.ResourceServer = known.SkipConsent, known.OptionalPKCE, known.BrowserOrigins, known.ResourceServer
 	c.AccessTTL, c.RefreshTTL, c.SessionTTL, c.Profile = known.AccessTTL, known.RefreshTTL, known.SessionTTL, known.Profile
 	c.Epoch, c.Version, c.CreatedAt = known.Epoch, known.Version, known.CreatedAt
+	c.setDetailDefaults() // what the profile turns on
 	return c
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"signet/clients"
+	"signet/keys"
 )
 
 func withDocuments(s *settings) { s.documents = true }
@@ -180,7 +181,7 @@ func TestClientMetadataDocuments(t *testing.T) {
 
 			// One that proves itself by the keys of its document, and DPoP binds its code.
 			key, other := newKey(t, jose.ES256), newKey(t, jose.ES256)
-			d.say(`{"client_id": "%s", "redirect_uris": ["` + callback + `"], "token_endpoint_auth_method": "private_key_jwt", "jwks": ` + string(jwks(t, key)) + `}`)
+			d.say(`{"client_id": "%s", "redirect_uris": ["` + callback + `"], "token_endpoint_auth_method": "private_key_jwt", "id_token_signed_response_alg": "ES256", "jwks": ` + string(jwks(t, key)) + `}`)
 			keyed := d.tool("/keyed")
 			body := func(k keyPair) string {
 				q := ask(keyed)
@@ -200,6 +201,12 @@ func TestClientMetadataDocuments(t *testing.T) {
 			row, err := r.clients.Get(t.Context(), keyed.ID)
 			check(t, err)
 			equal(t, "version, where the document is as it was", row.Version, kept.Version)
+
+			// A profile that an admin has given it asks for its own, whatever the document says.
+			row.Profile, row.IDTokenAlg = clients.FAPI2, keys.ES256
+			_, err = r.clients.Update(t.Context(), row, origin)
+			check(t, err)
+			s.authorize(ask(keyed)).refused(t, "invalid_request")
 
 			// What is no document is no client, and nothing is written down for it.
 			d.say(`{"client_id": "https://elsewhere.example.com/tool", "redirect_uris": ["` + callback + `"]}`)

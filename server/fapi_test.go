@@ -21,6 +21,9 @@ func TestFAPI2(t *testing.T) {
 			return r.shop(t, id, trusted, keyed(t, k), func(c *clients.Client) { c.Profile, c.IDTokenAlg = clients.FAPI2, "" })
 		}
 		c, other := client("bank", key), client("broker", another)
+		if !c.RequirePAR || !c.RequireDPoP { // the profile's, and shown as such
+			t.Errorf("got %+v", c)
+		}
 		u, s := r.user(t, "alice"), r.surfer(t)
 		prove := func(k keyPair, path string) option { return k.bound(t, "POST", path, set{"nonce": r.proofs.Nonce()}) }
 		// send sends a form with an assertion.

@@ -196,7 +196,7 @@ func TestRegistrationConformance(t *testing.T) {
 			check(t, err)
 			put(token, `, "profile": ""`).want(t, 400, "invalid_client_metadata") // by a secret
 			token = put(token, `, "profile": "", "skip_consent": true, "disabled": true, "token_endpoint_auth_method": "private_key_jwt", "jwks": `+string(ours.JWKS)).is(t, 200).text("registration_access_token")
-			if c := known(t, r, id); c.Profile != clients.FAPI2 || c.SkipConsent || c.Disabled {
+			if c := known(t, r, id); c.Profile != clients.FAPI2 || !c.RequirePAR || !c.RequireDPoP || c.SkipConsent || c.Disabled {
 				t.Errorf("%+v", c)
 			}
 			put(token, `, "client_secret": "another"`).want(t, 400, "invalid_client_metadata")

@@ -49,7 +49,7 @@ func (s *Console) abilities(c *clients.Client) []ability {
 	default:
 		has = []string{"keys that are registered"}
 	}
-	if c.NeedsDPoP() {
+	if c.RequireDPoP {
 		has = append(has, "a DPoP proof with each token")
 	}
 	list = append(list, ability{"Proves itself by", strings.Join(has, "; ")})
@@ -58,7 +58,7 @@ func (s *Console) abilities(c *clients.Client) []ability {
 		if c.NeedsPKCE() {
 			needs = append(needs, "PKCE")
 		}
-		if c.NeedsPAR() {
+		if c.RequirePAR {
 			needs = append(needs, "a pushed request")
 		}
 		if !c.SkipConsent {

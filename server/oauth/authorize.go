@@ -61,7 +61,7 @@ func (s *Server) authorize(c *gin.Context) {
 		s.refuseUnseen(c, client, target, form, malformed)
 		return
 	}
-	if pushed == nil && client.NeedsPAR() {
+	if pushed == nil && client.RequirePAR {
 		s.refuseUnseen(c, client, target, form, errNotPushed)
 		return
 	}

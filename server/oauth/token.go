@@ -135,7 +135,7 @@ func (t *tokenCall) check(issuer string) error {
 	if !t.client.May(grant) {
 		return badRequest("unauthorized_client", "the client is not registered for this grant")
 	}
-	if t.client.NeedsDPoP() && !t.key.Proven() {
+	if t.client.RequireDPoP && !t.key.Proven() {
 		return badRequest("invalid_dpop_proof", "this client's tokens are bound to a key: the request needs a proof in the header DPoP")
 	}
 	for _, name := range map[clients.Grant][]string{
