@@ -120,7 +120,7 @@ func (c *Client) validateKeys() error {
 		return invalid("token_endpoint_auth_signing_alg", "%q cannot be; allowed: %s", c.AssertionAlg, join(AssertionAlgs))
 	}
 	if c.RequireDPoP && len(c.BrowserOrigins) > 0 {
-		return invalid("browser_origins", "cannot be with dpop_bound_access_tokens, which the profile fapi2 turns on: cookies are bound to no key")
+		return invalid("browser_origins", "cannot be with dpop_bound_access_tokens, or the profile fapi2, which turns that on: cookies are bound to no key")
 	}
 	if c.AuthMethod == PrivateKeyJWT && len(c.JWKS) == 0 && c.JWKSURI == "" {
 		return invalid("jwks", "or jwks_uri is needed for private_key_jwt: they are what the client proves itself by")

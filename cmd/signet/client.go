@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -363,6 +364,9 @@ func clientCreateCommand() *cobra.Command {
 		if cmd.Flags().Changed("id") && id == "" {
 			return usageError{errors.New("--id is empty; leave it out for a random one")}
 		}
+		if slices.Contains(f.redirectURIs, "") { // there is no list yet to be emptied; it may be a variable of a script that is not set
+			return usageError{errors.New("--redirect-uri is empty; leave it out for a client that logs nobody in by browser")}
+		}
 		return withApp(cmd, func(ctx context.Context, a *app) error {
 			c := clients.Client{ID: id}
 			if err := f.apply(cmd, &c); err != nil {
@@ -476,6 +480,9 @@ func clientRotateSecretCommand() *cobra.Command {
 			return before, err
 		}
 		c, err := a.clients.RotateSecret(ctx, id, time.Duration(overlap), cliOrigin())
+		if errors.Is(err, clients.ErrOverlap) {
+			return c, fmt.Errorf("--%w", err) // it begins with the flag's name
+		}
 		if err == nil && before.PreviousDigest != nil {
 			note(cmd, "an earlier rotation's overlap was not over: the secret from before that has ended, too")
 		}

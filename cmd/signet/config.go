@@ -140,6 +140,18 @@ func (c *config) newDatabase() (file string, isNew bool) {
 	return file, missing(file)
 }
 
+// badLine returns where what cannot be read begins in a file of settings: after the most lines that can be.
+func badLine(path string) (line int) {
+	content, _ := os.ReadFile(path)
+	lines := strings.SplitAfter(string(content), "\n")
+	for n := range lines {
+		if _, err := godotenv.Unmarshal(strings.Join(lines[:n], "")); err == nil {
+			line = n + 1
+		}
+	}
+	return line
+}
+
 // readEnvironment merges the environment over .env and resolves the NAME_FILE settings. An empty setting counts as unset,
 // but for SIGNET_MANAGEMENT_LISTEN, where it means off.
 func readEnvironment() (map[string]string, error) {
@@ -151,7 +163,7 @@ func readEnvironment() (map[string]string, error) {
 		return nil, fmt.Errorf(".env: %w; run this as the user that the server runs as", unread.Err)
 	}
 	if err != nil { // the parser's own error shows what it could not read, secrets included
-		return nil, errors.New(".env: a line is not of the form NAME=value, or a quotation does not end")
+		return nil, fmt.Errorf(".env: line %d is not of the form NAME=value, or a quotation that begins there does not end", badLine(".env"))
 	}
 	for _, entry := range os.Environ() {
 		name, value, _ := strings.Cut(entry, "=")

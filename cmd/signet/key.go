@@ -40,6 +40,7 @@ func keyRotateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			note(cmd, "the keys of every algorithm in use were rotated, not this one alone; signet key list shows them")
 			return out.printer(cmd).object(k, [2]string{"kid", k.ID}, [2]string{"alg", string(k.Algorithm)},
 				[2]string{"state", string(k.State())}, [2]string{"active_from", stamp(k.ActiveFrom)})
 		})
