@@ -121,6 +121,9 @@ type Config struct {
 // BrowserTTL is how long a login lasts at the most that ends with the browser.
 const BrowserTTL = 12 * time.Hour
 
+// Stays tells whether the login outlives its browser, for its user wanted to stay logged in.
+func (l *Login) Stays() bool { return l.ExpiresAt.Sub(l.Time) > BrowserTTL+time.Minute }
+
 // Service begins and ends logins.
 type Service struct {
 	store  Store

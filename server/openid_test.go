@@ -458,6 +458,14 @@ func TestLifeOfALogin(t *testing.T) {
 		online := r.redeem(t, c, short.grant(ask(c), u).code(t)).issued(t)
 		offline := r.redeem(t, c, short.authorize(ask(c, "scope", "openid offline_access")).code(t)).issued(t)
 		long.enter(long.authorize(ask(c)), u, "stay", "1").code(t)
+		// Asked once more who they are, they find the box as they left it.
+		for _, visitor := range []struct {
+			*surfer
+			stays bool
+		}{{short, false}, {long, true}} {
+			v := visitor.authorize(ask(c, "prompt", "login"))
+			equal(t, "stay is ticked", strings.Contains(v.body, `name="stay" value="1" checked`), visitor.stays)
+		}
 		b.Age(t, 11*time.Hour)
 		short.authorize(ask(c, "prompt", "none")).code(t)
 		online = r.refresh(t, c, online.text("refresh_token")).issued(t)

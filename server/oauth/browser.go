@@ -85,7 +85,7 @@ func (s *Server) ask(c *gin.Context, client *clients.Client, r *authorizations.R
 		v := s.loginPage(c, client, pending)
 		v.Username, v.Anew = r.LoginHint, s.anew(c, r)
 		if l.ID != "" && (r.HintedSubject == "" || r.HintedSubject == l.UserID) {
-			v.Again, v.Username = l.Username, l.Username
+			v.Again, v.Username, v.Stay = l.Username, l.Username, l.Stays()
 		}
 		s.pages.Login(c, http.StatusOK, r.Locales, v)
 	}

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -254,7 +253,7 @@ func (s *Server) changePassword(v *ownVisit) {
 		s.ownFail(v, err)
 		return
 	}
-	stay := v.login.ExpiresAt.Sub(v.login.Time) > logins.BrowserTTL+time.Minute
+	stay := v.login.Stays()
 	_, cookie, err := s.logins.Begin(ctx, u, logins.Proof{Methods: v.login.Methods, Class: v.login.Class}, stay, s.loginCookie(v.Request), v.origin)
 	if err != nil {
 		s.ownFail(v, err)
