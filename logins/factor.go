@@ -64,10 +64,10 @@ type FactorStore interface {
 	Factors(ctx context.Context, userID string) (Factors, error)
 	// PasskeyOwner returns the id of the user that a credential is of; ok is false for an unknown one.
 	PasskeyOwner(ctx context.Context, credentialID []byte) (userID string, ok bool, err error)
-	// AddFactor inserts a factor of a user of that epoch, and the digests of the recovery codes if it is the first. It returns
-	// added if there was none like it, a second TOTP or the same credential, none at all where it has to be the first, and the user
-	// has not changed; gave, if the codes are now the user's.
-	AddFactor(ctx context.Context, f Factor, codes [][]byte, e audit.Event) (added, gave bool, err error)
+	// AddFactor inserts a factor of a user of that epoch, and the digests of the recovery codes if it is the first. It returns when
+	// it was created, and gave, if the codes are now the user's; or ErrTooManyFactors where the user has that many, and ErrFactorExists
+	// where there is one like it (a second TOTP or the same credential), any at all where it has to be the first, or the user has changed.
+	AddFactor(ctx context.Context, f Factor, most int, codes [][]byte, e audit.Event) (created time.Time, gave bool, err error)
 	// UseStep makes the step the last one that the factor was used in, if that was an earlier one. It is not repeatable.
 	UseStep(ctx context.Context, factorID string, step int64) (bool, error)
 	// UsePasskey takes a challenge, which may be taken once, and moves the factor's counter: to a greater one, or from 0 to 0. It is
@@ -242,30 +242,21 @@ func (s *Service) add(ctx context.Context, f Factor, o audit.Origin) (added Fact
 	if f.Name, err = factorName(f.Name); err != nil {
 		return Factor{}, nil, err
 	}
-	have, err := s.store.Factors(ctx, f.UserID)
-	if err != nil {
-		return Factor{}, nil, err
-	}
-	if len(have.List) >= maxFactors {
-		return Factor{}, nil, ErrTooManyFactors
-	}
 	codes, digests := newRecoveryCodes(f.UserID)
 	e := audit.New(audit.FactorAdded, o)
 	e.UserID, e.Detail = f.UserID, string(f.Type)+" "+f.ID
 	if e.Actor == "" {
 		e.Actor = f.UserID
 	}
-	ok, gave, err := s.store.AddFactor(ctx, f, digests, e)
-	switch {
-	case err != nil:
+	created, gave, err := s.store.AddFactor(ctx, f, maxFactors, digests, e)
+	if err != nil {
 		return Factor{}, nil, err
-	case !ok:
-		return Factor{}, nil, ErrFactorExists
-	case !gave:
+	}
+	if !gave {
 		codes = nil
 	}
 	e.Log(ctx, s.log)
-	f.CreatedAt = have.Now
+	f.CreatedAt = created
 	return f, codes, nil
 }
 

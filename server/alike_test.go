@@ -228,7 +228,7 @@ func TestUsersAndStrangersAreAlike(t *testing.T) {
 				u, err := r.users.Find(t.Context(), fmt.Sprintf("known %03d", i))
 				check(t, err)
 				id := []byte(u.Username)
-				_, _, err = r.store.AddFactor(t.Context(), logins.Factor{ID: uuid.NewString(), Type: logins.Passkey, Name: "phone", UserID: u.ID, CredentialID: id, Material: []byte("{}")}, nil,
+				_, _, err = r.store.AddFactor(t.Context(), logins.Factor{ID: uuid.NewString(), Type: logins.Passkey, Name: "phone", UserID: u.ID, CredentialID: id, Material: []byte("{}")}, 1, nil,
 					audit.New(audit.FactorAdded, origin))
 				check(t, err)
 			}

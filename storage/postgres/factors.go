@@ -57,26 +57,29 @@ func (s *Store) PasskeyOwner(ctx context.Context, credentialID []byte) (userID s
 const lockOwner = `SELECT FROM users WHERE id = @user FOR UPDATE`
 
 const addFactor = `WITH owner AS (SELECT id FROM users WHERE id = @user AND epoch = @user_epoch AND NOT disabled
-			AND NOT (@first AND EXISTS (SELECT FROM factors WHERE user_id = @user))), added AS (
+			AND NOT (@first AND EXISTS (SELECT FROM factors WHERE user_id = @user))
+			AND (SELECT count(*) FROM factors WHERE user_id = @user) < @most), added AS (
 		INSERT INTO factors (id, user_id, type, name, material, credential_id, counter)
 		SELECT @id, id, @type, @name, @material, @credential, @counter FROM owner
-		ON CONFLICT DO NOTHING RETURNING user_id
+		ON CONFLICT DO NOTHING RETURNING created_at
 	), event AS (` + insertEvent + ` FROM added ON CONFLICT (id) DO NOTHING)
-	SELECT EXISTS (SELECT FROM added)`
+	SELECT (SELECT created_at FROM added), (SELECT count(*) FROM factors WHERE user_id = @user) >= @most`
 
 // AddFactor implements logins.FactorStore.
-func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, e audit.Event) (added, gave bool, err error) {
+func (s *Store) AddFactor(ctx context.Context, f logins.Factor, most int, codes [][]byte, e audit.Event) (created time.Time, gave bool, err error) {
 	args := with(e, named{
 		"id": f.ID, "user": f.UserID, "user_epoch": f.UserEpoch, "first": f.First, "type": string(f.Type), "name": f.Name, "material": f.Material, "credential": f.CredentialID,
-		"counter": f.Counter, "digests": codes,
+		"counter": f.Counter, "most": most, "digests": codes,
 	})
+	var at *time.Time
+	full := false
 	// A repetition after a lost answer would say that the factor is there already, and show no codes.
 	_, err = run(ctx, s, false, func(ctx context.Context) (bool, error) {
 		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, lockOwner, args); err != nil {
 				return err
 			}
-			if err := tx.QueryRow(ctx, addFactor, args).Scan(&added); err != nil || !added {
+			if err := tx.QueryRow(ctx, addFactor, args).Scan(&at, &full); err != nil || at == nil {
 				return err
 			}
 			tag, err := tx.Exec(ctx, `INSERT INTO recovery_codes (user_id, digest) SELECT @user, unnest(@digests::bytea[])
@@ -88,9 +91,17 @@ func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, 
 			}
 			return err
 		})
-		return added, err
+		return at != nil, err
 	})
-	return added && err == nil, gave && err == nil, err
+	switch {
+	case err != nil:
+		return time.Time{}, false, err
+	case at != nil:
+		return at.UTC(), gave, nil
+	case full:
+		return time.Time{}, false, logins.ErrTooManyFactors
+	}
+	return time.Time{}, false, logins.ErrFactorExists
 }
 
 // changed runs a statement that is not to be repeated, and tells whether it changed anything.

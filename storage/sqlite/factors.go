@@ -41,18 +41,29 @@ func (s *Store) PasskeyOwner(ctx context.Context, credentialID []byte) (userID s
 }
 
 // AddFactor implements logins.FactorStore.
-func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, e audit.Event) (added, gave bool, err error) {
+func (s *Store) AddFactor(ctx context.Context, f logins.Factor, most int, codes [][]byte, e audit.Event) (created time.Time, gave bool, err error) {
 	err = s.write(ctx, func(ctx context.Context, t tx) error {
-		_, added, err = oneIn(ctx, t, readText, `INSERT INTO factors (id, user_id, type, name, material, credential_id, counter, created_at)
+		n, _, err := oneIn(ctx, t, readInt, `SELECT count(*) FROM factors WHERE user_id = @user`, args{"user": id(f.UserID)})
+		if err != nil {
+			return err
+		}
+		if n >= int64(most) {
+			return logins.ErrTooManyFactors
+		}
+		_, added, err := oneIn(ctx, t, readText, `INSERT INTO factors (id, user_id, type, name, material, credential_id, counter, created_at)
 			SELECT @id, id, @type, @name, @material, @credential, @counter, @now FROM users
 			WHERE id = @user AND epoch = @user_epoch AND NOT disabled AND NOT (@first AND EXISTS (SELECT 1 FROM factors WHERE user_id = @user))
 			ON CONFLICT DO NOTHING RETURNING id`, args{
 			"id": f.ID, "user": id(f.UserID), "user_epoch": f.UserEpoch, "first": f.First, "type": string(f.Type), "name": f.Name, "material": f.Material, "credential": f.CredentialID,
 			"counter": f.Counter,
 		})
-		if err != nil || !added {
+		if err != nil {
 			return err
 		}
+		if !added {
+			return logins.ErrFactorExists
+		}
+		created = time.UnixMicro(t.now).UTC()
 		_, has, err := oneIn(ctx, t, readInt, `SELECT 1 FROM recovery_codes WHERE user_id = @user
 			UNION ALL SELECT 1 FROM factors WHERE user_id = @user AND id <> @id LIMIT 1`, args{"user": id(f.UserID), "id": f.ID})
 		if err != nil {
@@ -68,7 +79,10 @@ func (s *Store) AddFactor(ctx context.Context, f logins.Factor, codes [][]byte, 
 		}
 		return t.record(ctx, e)
 	})
-	return added && err == nil, gave && err == nil, err
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	return created, gave, nil
 }
 
 func (t tx) giveCodes(ctx context.Context, userID string, digests [][]byte) error {

@@ -1,6 +1,7 @@
 package storagetest_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -30,14 +31,24 @@ func codesOf(what string) (digests [][]byte) {
 	return digests
 }
 
+// many is more factors than a test adds.
+const many = 100
+
+// added tells of what AddFactor returns whether the factor was added, and whether its recovery codes are the user's.
+func added(_ time.Time, gave bool, err error) (bool, bool, error) {
+	if errors.Is(err, logins.ErrFactorExists) || errors.Is(err, logins.ErrTooManyFactors) {
+		return false, gave, nil
+	}
+	return err == nil, gave, err
+}
+
 // addFactor gives the user a factor, and the codes of their name if it is the first.
 func (w *world) addFactor(t testing.TB, u users.User, k logins.Kind) logins.Factor {
 	t.Helper()
 	f := newFactor(u, k)
-	added, _, err := w.AddFactor(t.Context(), f, codesOf(u.Username), newEvent(audit.FactorAdded))
-	if check(t, err); !added {
-		t.Fatal("not added")
-	}
+	created, _, err := w.AddFactor(t.Context(), f, many, codesOf(u.Username), newEvent(audit.FactorAdded))
+	check(t, err)
+	f.CreatedAt = created
 	return f
 }
 
@@ -61,9 +72,9 @@ func TestFactors(t *testing.T) {
 				want = append(want, e)
 			}
 			w.writes(t, func() {
-				added, gave, err := w.AddFactor(t.Context(), f, codesOf(f.ID), e)
-				if check(t, err); added != wantAdded || gave != wantGave {
-					t.Errorf("added %v, gave codes %v", added, gave)
+				did, gave, err := added(w.AddFactor(t.Context(), f, many, codesOf(f.ID), e))
+				if check(t, err); did != wantAdded || gave != wantGave {
+					t.Errorf("added %v, gave codes %v", did, gave)
 				}
 			}, want...)
 		}
@@ -120,7 +131,8 @@ func TestFactors(t *testing.T) {
 		remove(ann, app.ID, true, 1, 10)
 		remove(ann, app.ID, false, 1, 10)
 		remove(ann, key.ID, true, 0, 0) // the codes go with the last one
-		w.addFactor(t, ann, logins.TOTP)
+		added := w.addFactor(t, ann, logins.TOTP)
+		equal(t, "created_at", added.CreatedAt, w.factorsOf(t, ann).List[0].CreatedAt)
 		w.addFactor(t, ann, logins.Passkey)
 		remove(ann, "", true, 0, 0)
 		remove(ann, "", false, 0, 0)
@@ -142,11 +154,11 @@ func TestFirstFactorsAtOnce(t *testing.T) {
 		var gave atomic.Int64
 		if n := atOnce(t, 16, func(i int) (bool, error) {
 			f := newFactor(u, []logins.Kind{logins.TOTP, logins.Passkey, logins.Passkey, logins.TOTP}[i%4])
-			added, codes, err := stores[i%2].AddFactor(t.Context(), f, codesOf(f.ID), newEvent(audit.FactorAdded))
+			did, codes, err := added(stores[i%2].AddFactor(t.Context(), f, many, codesOf(f.ID), newEvent(audit.FactorAdded)))
 			if codes {
 				gave.Add(1)
 			}
-			return added, err
+			return did, err
 		}); n != 9 || gave.Load() != 1 { // passkeys, and one app
 			t.Errorf("%d were added, codes were given %d times", n, gave.Load())
 		}
@@ -163,8 +175,8 @@ func TestOnlyFirstFactorAtOnce(t *testing.T) {
 		if n := atOnce(t, 16, func(i int) (bool, error) {
 			f := newFactor(u, logins.Passkey)
 			f.First = true
-			added, _, err := stores[i%2].AddFactor(t.Context(), f, codesOf(f.ID), newEvent(audit.FactorAdded))
-			return added, err
+			did, _, err := added(stores[i%2].AddFactor(t.Context(), f, many, codesOf(f.ID), newEvent(audit.FactorAdded)))
+			return did, err
 		}); n != 1 {
 			t.Errorf("%d were added", n)
 		}
@@ -172,6 +184,32 @@ func TestOnlyFirstFactorAtOnce(t *testing.T) {
 		if f := w.factorsOf(t, u); len(f.List) != 2 || f.RecoveryCodes != 10 {
 			t.Errorf("%+v", f)
 		}
+	})
+}
+
+// Of factors that are added at once, no more are added than a user may have.
+func TestMostFactorsAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		stores, u := w.pair(t), w.addUser(t, "ann")
+		add := func(i int) error {
+			f := newFactor(u, logins.Passkey)
+			_, _, err := stores[i%2].AddFactor(t.Context(), f, 3, codesOf(f.ID), newEvent(audit.FactorAdded))
+			return err
+		}
+		if n := atOnce(t, 16, func(i int) (bool, error) {
+			err := add(i)
+			if errors.Is(err, logins.ErrTooManyFactors) {
+				return false, nil
+			}
+			return true, err
+		}); n != 3 {
+			t.Errorf("%d were added", n)
+		}
+		w.writes(t, func() {
+			if err := add(0); !errors.Is(err, logins.ErrTooManyFactors) {
+				t.Errorf("one more: %v", err)
+			}
+		})
 	})
 }
 

@@ -253,7 +253,7 @@ func TestMailsAboutChanges(t *testing.T) {
 		for _, u := range []users.User{ann, withAddress("bob", "bob@example.com", false)} {
 			app, key := newFactor(u, logins.TOTP), newFactor(u, logins.Passkey)
 			for _, f := range []logins.Factor{app, app, key} { // the second time it is not added
-				_, _, err := w.AddFactor(t.Context(), f, codesOf(f.ID), event(audit.FactorAdded, string(f.Type)+" "+f.ID))
+				_, _, err := added(w.AddFactor(t.Context(), f, many, codesOf(f.ID), event(audit.FactorAdded, string(f.Type)+" "+f.ID)))
 				check(t, err)
 			}
 			ok[bool](t)(w.ReplaceRecoveryCodes(t.Context(), u.ID, codesOf("new"), event(audit.FactorAdded, "recovery codes")))
