@@ -40,7 +40,7 @@ func (r *replica) admin(t testing.TB) *caller {
 // as logs the user in with that scope.
 func (r *replica) as(t testing.TB, c *clients.Client, u users.User, scope ...string) *caller {
 	t.Helper()
-	issued, err := r.tokens.StartSession(t.Context(), c, u, scope, []string{r.tokens.Issuer()}, audit.Origin{Actor: u.ID})
+	issued, err := r.tokens.StartSession(t.Context(), c, u, scope, []string{r.tokens.Issuer()}, proofs.Key{}, audit.Origin{Actor: u.ID})
 	check(t, err)
 	return &caller{r, issued.AccessToken, issued.SessionID, u}
 }
@@ -111,7 +111,7 @@ func TestAPIAuthorization(t *testing.T) {
 		_, err = r.users.Update(t.Context(), demoted.ID, users.Change{Admin: new(false)}, origin)
 		check(t, err)
 		check(t, r.tokens.EndSession(t.Context(), revoked.session, origin))
-		foreign, err := r.tokens.StartSession(t.Context(), elsewhere, root.user, both, []string{api}, origin)
+		foreign, err := r.tokens.StartSession(t.Context(), elsewhere, root.user, both, []string{api}, proofs.Key{}, origin)
 		check(t, err)
 		machines, err := r.tokens.ClientToken(t.Context(), machine, both, []string{issuer}, proofs.Key{})
 		check(t, err)
@@ -122,7 +122,7 @@ func TestAPIAuthorization(t *testing.T) {
 			"jti": "forged", "client_id": "admin-ui", "scope": strings.Join(both, " "), "sid": plain.session,
 		})
 		check(t, err)
-		narrow, err := r.tokens.StartSession(t.Context(), elsewhere, root.user, both, []string{api}, origin)
+		narrow, err := r.tokens.StartSession(t.Context(), elsewhere, root.user, both, []string{api}, proofs.Key{}, origin)
 		check(t, err)
 		widened, err := r.keys.Sign(map[string]any{
 			"iss": issuer, "sub": root.user.ID, "aud": issuer, "exp": time.Now().Add(time.Minute).Unix(), "iat": time.Now().Unix() - 1,
@@ -770,7 +770,7 @@ func TestAdminPages(t *testing.T) {
 		for i := range 20 {
 			r.app(t, fmt.Sprintf("client %d", i), func(c *clients.Client) { c.ID = fmt.Sprintf("client-%d", i) })
 			u := r.user(t, fmt.Sprintf("user %d", i))
-			_, err := r.tokens.StartSession(t.Context(), app, u, nil, nil, origin)
+			_, err := r.tokens.StartSession(t.Context(), app, u, nil, nil, proofs.Key{}, origin)
 			check(t, err)
 		}
 		adding, stop := sync.WaitGroup{}, make(chan struct{})
@@ -788,7 +788,7 @@ func TestAdminPages(t *testing.T) {
 				u, err := r.store.CreateUser(t.Context(), users.User{ID: uuid.NewString(), Username: fmt.Sprintf("user %d late", i), PasswordHash: passwordHash},
 					fmt.Sprintf("user %d late", i), audit.New(audit.UserCreated, origin))
 				if err == nil {
-					_, err = r.tokens.StartSession(t.Context(), &c, u, nil, nil, origin)
+					_, err = r.tokens.StartSession(t.Context(), &c, u, nil, nil, proofs.Key{}, origin)
 				}
 				if err != nil {
 					t.Error(err)

@@ -275,8 +275,9 @@ func (r *replica) user(t testing.TB, name string, admin ...bool) users.User {
 // login begins a session as a password grant from 127.0.0.1 would, without the price of a password.
 func (r *replica) login(t testing.TB, c *clients.Client, u users.User) tokens.Issued {
 	t.Helper()
-	issued, err := r.tokens.StartSession(t.Context(), c, u, c.Scope.Default(), c.Resources(r.tokens.Issuer()),
+	issued, err := r.tokens.StartSession(t.Context(), c, u, c.Scope.Default(), c.Resources(r.tokens.Issuer()), proofs.Key{},
 		audit.Origin{Actor: u.ID, Address: "127.0.0.1", UserAgent: "Go-http-client/1.1"})
+
 	check(t, err)
 	return issued
 }

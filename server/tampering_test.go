@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"signet/keys"
+	"signet/proofs"
 	"signet/tokens"
 )
 
@@ -54,7 +55,7 @@ func TestMutilatedTokens(t *testing.T) {
 				t.Errorf("introspection of %q: %+v, %v", token, got, err)
 				continue
 			}
-			if _, outcome, err := r.tokens.Refresh(t.Context(), c, token, nil, nil, origin); outcome != tokens.Rejected || !errors.Is(err, tokens.ErrInvalidGrant) {
+			if _, outcome, err := r.tokens.Refresh(t.Context(), c, token, nil, nil, proofs.Key{}, origin); outcome != tokens.Rejected || !errors.Is(err, tokens.ErrInvalidGrant) {
 				t.Errorf("refresh by %q: %s, %v", token, outcome, err)
 			}
 			if err := r.tokens.Revoke(t.Context(), c, token, origin); err != nil {

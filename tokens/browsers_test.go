@@ -13,6 +13,7 @@ import (
 	"signet/authorizations"
 	"signet/clients"
 	"signet/logins"
+	"signet/proofs"
 	"signet/tokens"
 )
 
@@ -214,7 +215,7 @@ func (m *machine) redeem(r *rapid.T, k *modelCode, client int, verifier string) 
 	l := k.login
 	want := there && client == k.client && verifier[0] == 'v' && m.liveLogin(l) && k.userEpoch == m.mUsers[l.user].epoch &&
 		!m.mClients[client].disabled && k.clientEpoch == m.mClients[client].epoch && (!k.consented || m.allowedStill(k))
-	issued, err := rep.tokens.RedeemCode(context.Background(), &c, k.text, "https://app.example.com/cb", verifier, nil, nil, home)
+	issued, err := rep.tokens.RedeemCode(context.Background(), &c, k.text, "https://app.example.com/cb", verifier, nil, nil, proofs.Key{}, home)
 	if want != (err == nil) || err != nil && !errors.Is(err, tokens.ErrInvalidGrant) {
 		r.Fatalf("redeemed: %v, want it: %v (%+v)", err, want, k)
 	}

@@ -58,14 +58,10 @@ var (
 // this access token alone. It returns ErrInvalidCode, ErrInvalidScope or ErrInvalidTarget, of which the last two do not use the
 // code up, or the database's error. A code that comes twice ends its session.
 //
+// A proof of a key binds the tokens to it and is used up; proofs.ErrReplayed says that it was before.
+//
 // In the normal case it is one statement.
-func (s *Service) RedeemCode(ctx context.Context, c *clients.Client, code, redirectURI, verifier string, scope clients.Scope, audience []string, o audit.Origin) (Issued, error) {
-	return s.RedeemCodeProven(ctx, c, code, redirectURI, verifier, scope, audience, proofs.Key{}, o)
-}
-
-// RedeemCodeProven is RedeemCode for the holder of a key, to which the tokens are bound, and whose proof it uses up. It returns
-// proofs.ErrReplayed where that was used before.
-func (s *Service) RedeemCodeProven(ctx context.Context, c *clients.Client, code, redirectURI, verifier string, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, error) {
+func (s *Service) RedeemCode(ctx context.Context, c *clients.Client, code, redirectURI, verifier string, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, error) {
 	k, ok := s.codes.ParseCode(code)
 	if !ok {
 		return Issued{}, ErrInvalidCode

@@ -25,6 +25,7 @@ import (
 	"signet/clients"
 	"signet/keys"
 	"signet/logins"
+	"signet/proofs"
 	"signet/storage"
 	"signet/storage/storagetest"
 	"signet/tokens"
@@ -137,7 +138,7 @@ func addClient(t testing.TB, r replica) clients.Client {
 // login starts a session of the user on the client.
 func (x *fixture) login(t testing.TB) tokens.Issued {
 	t.Helper()
-	issued, err := x.tokens.StartSession(t.Context(), &x.client, x.user, x.client.Scope, []string{issuer}, home)
+	issued, err := x.tokens.StartSession(t.Context(), &x.client, x.user, x.client.Scope, []string{issuer}, proofs.Key{}, home)
 	check(t, err)
 	return issued
 }
@@ -150,7 +151,7 @@ var (
 // refresh uses the token, and wants that outcome.
 func (x *fixture) refresh(t testing.TB, r replica, token string, want tokens.Outcome) tokens.Issued {
 	t.Helper()
-	issued, outcome, err := r.tokens.Refresh(t.Context(), &x.client, token, nil, nil, home)
+	issued, outcome, err := r.tokens.Refresh(t.Context(), &x.client, token, nil, nil, proofs.Key{}, home)
 	refused := want == tokens.Rejected || want == tokens.Reused
 	if outcome != want || errors.Is(err, tokens.ErrInvalidGrant) != refused || !refused && err != nil {
 		t.Fatalf("the use was %s (%v), want %s", outcome, err, want)
@@ -241,7 +242,7 @@ func TestAtMostOneSuccessorOnTwoReplicas(t *testing.T) {
 			for i := range 32 {
 				wg.Go(func() {
 					<-start
-					issued, outcome, err := replicas[i%2].tokens.Refresh(t.Context(), &x.client, token, nil, nil, home)
+					issued, outcome, err := replicas[i%2].tokens.Refresh(t.Context(), &x.client, token, nil, nil, proofs.Key{}, home)
 					if err != nil {
 						t.Error(err)
 						return
@@ -274,7 +275,7 @@ func TestSuccessorIsDeterministic(t *testing.T) {
 		oldText, newText := keys.NewSecret(), keys.NewSecret()
 		x.Exec(t, "DELETE FROM signing_keys") // they are sealed under the fixture's secret
 		before := x.open(t, parseSecret(t, oldText), retryWindow)
-		first, err := before.tokens.StartSession(t.Context(), &x.client, x.user, nil, []string{issuer}, home)
+		first, err := before.tokens.StartSession(t.Context(), &x.client, x.user, nil, []string{issuer}, proofs.Key{}, home)
 		check(t, err)
 		successor := x.refresh(t, before, first.RefreshToken, tokens.Rotated).RefreshToken
 		for range 3 {
@@ -387,7 +388,7 @@ func TestForgeriesFail(t *testing.T) {
 				"from both":                           forge(tagKey, digest[:16], sequence),
 				"from a token, but not SIGNET_SECRET": forge(make([]byte, 32), genuine[24:40], sequence+2),
 			} {
-				_, outcome, err := x.tokens.Refresh(t.Context(), &x.client, forged, nil, nil, elsewhere)
+				_, outcome, err := x.tokens.Refresh(t.Context(), &x.client, forged, nil, nil, proofs.Key{}, elsewhere)
 				if outcome != tokens.Rejected || !errors.Is(err, tokens.ErrInvalidGrant) {
 					t.Errorf("%s: %s, %v", name, outcome, err)
 				}
@@ -427,7 +428,7 @@ func TestUnissuedTokensDoNotReachTheDatabase(t *testing.T) {
 		}
 		bad = append(bad, whole+"=", whole+"A", " "+whole, whole+"\n", whole[:50]+"\n"+whole[50:], "sgr_"+whole, strings.ToUpper(whole), strings.Repeat(whole, 1000))
 		for _, token := range bad {
-			if _, outcome, err := apart.Refresh(t.Context(), &x.client, token, nil, nil, home); outcome != tokens.Rejected || !errors.Is(err, tokens.ErrInvalidGrant) {
+			if _, outcome, err := apart.Refresh(t.Context(), &x.client, token, nil, nil, proofs.Key{}, home); outcome != tokens.Rejected || !errors.Is(err, tokens.ErrInvalidGrant) {
 				t.Fatalf("%q: %s, %v", token, outcome, err)
 			}
 		}
@@ -544,7 +545,7 @@ func TestAnotherClientChangesNothing(t *testing.T) {
 		second := x.refresh(t, x.replica, first.RefreshToken, tokens.Rotated)
 		x.Age(t, 11*time.Minute)
 		for _, token := range []string{first.RefreshToken, second.RefreshToken} {
-			if _, outcome, err := x.tokens.Refresh(t.Context(), &x.another, token, nil, nil, home); outcome != tokens.Rejected || !errors.Is(err, tokens.ErrInvalidGrant) {
+			if _, outcome, err := x.tokens.Refresh(t.Context(), &x.another, token, nil, nil, proofs.Key{}, home); outcome != tokens.Rejected || !errors.Is(err, tokens.ErrInvalidGrant) {
 				t.Errorf("%s, %v", outcome, err)
 			}
 			if answer, err := x.tokens.Introspect(t.Context(), &x.another, token); err != nil || answer.Active {
@@ -571,7 +572,7 @@ func TestNoTokenSurvivesARevocation(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				var err error
-				if refreshed, _, err = other.tokens.Refresh(t.Context(), &x.client, first.RefreshToken, nil, nil, home); err != nil && !errors.Is(err, tokens.ErrInvalidGrant) {
+				if refreshed, _, err = other.tokens.Refresh(t.Context(), &x.client, first.RefreshToken, nil, nil, proofs.Key{}, home); err != nil && !errors.Is(err, tokens.ErrInvalidGrant) {
 					t.Error(err)
 				}
 			})
@@ -640,11 +641,11 @@ func TestScopeOfARefresh(t *testing.T) {
 			{nil, []string{"https://other.example.com"}, tokens.ErrInvalidTarget},
 			{clients.Scope{"admin"}, []string{"https://other.example.com"}, tokens.ErrInvalidScope},
 		} {
-			if _, outcome, err := x.tokens.Refresh(t.Context(), &x.client, token, wrong.scope, wrong.audience, home); outcome != tokens.Rejected || !errors.Is(err, wrong.want) {
+			if _, outcome, err := x.tokens.Refresh(t.Context(), &x.client, token, wrong.scope, wrong.audience, proofs.Key{}, home); outcome != tokens.Rejected || !errors.Is(err, wrong.want) {
 				t.Errorf("%v: %s, %v", wrong, outcome, err)
 			}
 		}
-		narrow, outcome, err := x.tokens.Refresh(t.Context(), &x.client, token, clients.Scope{"read"}, nil, home)
+		narrow, outcome, err := x.tokens.Refresh(t.Context(), &x.client, token, clients.Scope{"read"}, nil, proofs.Key{}, home)
 		if err != nil || outcome != tokens.Rotated || narrow.Scope != "read" {
 			t.Fatalf("narrowed: %s, %v, scope %q", outcome, err, narrow.Scope)
 		}

@@ -31,16 +31,13 @@ const attempts = 4
 //
 // In the normal case it is one statement. A use that the statement refused is judged by the session's state, in the
 // order of decide.
-func (s *Service) Refresh(ctx context.Context, c *clients.Client, token string, scope clients.Scope, audience []string, o audit.Origin) (Issued, Outcome, error) {
-	return s.RefreshProven(ctx, c, token, scope, audience, proofs.Key{}, o)
-}
-
-// RefreshProven is Refresh for the holder of a key, to which the access token is bound, and whose proof it uses up. It returns
-// proofs.ErrReplayed where that was used before. A public client's session that is bound to a key wants that very one.
+//
+// A proof of a key binds the access token to it and is used up; proofs.ErrReplayed says that it was before. A public client's session
+// that is bound to a key wants that very one.
 //
 // The refresh tokens of a client of FAPI 2.0 are not rotated: they are bound to a client that proves itself, and to rotate them would
 // only lose some (section 5.3.2.1).
-func (s *Service) RefreshProven(ctx context.Context, c *clients.Client, token string, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, Outcome, error) {
+func (s *Service) Refresh(ctx context.Context, c *clients.Client, token string, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, Outcome, error) {
 	t, ok := s.codec.parse(token)
 	if !ok {
 		return Issued{}, Rejected, ErrInvalidGrant

@@ -19,6 +19,7 @@ import (
 	"signet/audit"
 	"signet/authorizations"
 	"signet/clients"
+	"signet/proofs"
 	"signet/storage"
 	"signet/storage/storagetest"
 	"signet/tokens"
@@ -336,7 +337,7 @@ func (m *machine) loseAnswer(r *rapid.T) {
 	if !usable || !m.usable(p.granted) || p.granted.sequence != p.sequence+1 {
 		return // another client's use, or it ended
 	}
-	_, outcome, err := m.replica(r).tokens.Refresh(context.Background(), &m.clients[client], p.refresh[p.sequence], nil, nil, home)
+	_, outcome, err := m.replica(r).tokens.Refresh(context.Background(), &m.clients[client], p.refresh[p.sequence], nil, nil, proofs.Key{}, home)
 	if outcome != tokens.Retried || err != nil {
 		r.Fatalf("a use whose answer was lost in an outage, repeated: %s, %v", outcome, err)
 	}
@@ -398,7 +399,7 @@ func (m *machine) logIn(r *rapid.T) {
 	check(m.t, err)
 	c, err := rep.clients.Get(context.Background(), m.clients[client].ID)
 	check(m.t, err)
-	issued, err := rep.tokens.StartSession(context.Background(), &c, u, c.Scope, []string{issuer}, home)
+	issued, err := rep.tokens.StartSession(context.Background(), &c, u, c.Scope, []string{issuer}, proofs.Key{}, home)
 	if m.mUsers[user].disabled || m.mClients[client].disabled {
 		if !errors.Is(err, tokens.ErrInvalidGrant) {
 			r.Fatalf("a login of somebody who is disabled: %v", err)
@@ -424,7 +425,7 @@ func (m *machine) use(r *rapid.T, p pick) {
 	scope := rapid.SampledFrom([]clients.Scope{nil, nil, nil, {"read"}, {"write", "read"}, {"read", "admin"}}).Draw(r, "scope")
 	from := rapid.SampledFrom([]audit.Origin{home, home, elsewhere}).Draw(r, "from")
 	want, wantErr := m.judge(p.granted, p.sequence, client, slices.Contains(scope, "admin"), from.Address)
-	issued, outcome, err := m.replica(r).tokens.Refresh(context.Background(), &m.clients[client], p.refresh[p.sequence], scope, nil, from)
+	issued, outcome, err := m.replica(r).tokens.Refresh(context.Background(), &m.clients[client], p.refresh[p.sequence], scope, nil, proofs.Key{}, from)
 	if outcome != want || !errors.Is(err, wantErr) || (err == nil) != (wantErr == nil) {
 		r.Fatalf("token %d of %s: %s (%v), want %s (%v)", p.sequence, p.id, outcome, err, want, wantErr)
 	}

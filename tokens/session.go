@@ -282,13 +282,9 @@ func (s *Service) Issuer() string { return s.cfg.Issuer }
 // StartSession begins a session of the user on the client, whose password was checked, and issues its first tokens: a
 // refresh token where the client is registered for that grant. It returns ErrInvalidGrant if the user or client changed since, or the
 // password is not enough for the user, who has a second factor.
-func (s *Service) StartSession(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, o audit.Origin) (Issued, error) {
-	return s.StartSessionProven(ctx, c, u, scope, audience, proofs.Key{}, o)
-}
-
-// StartSessionProven is StartSession for the holder of a key, to which the tokens are bound, and whose proof it uses up. It returns
-// proofs.ErrReplayed where that was used before.
-func (s *Service) StartSessionProven(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, error) {
+//
+// A proof of a key binds the tokens to it and is used up; proofs.ErrReplayed says that it was before.
+func (s *Service) StartSession(ctx context.Context, c *clients.Client, u users.User, scope clients.Scope, audience []string, key proofs.Key, o audit.Origin) (Issued, error) {
 	if err := s.Spend(ctx, key, c.ID, u.ID, ""); err != nil {
 		return Issued{}, err
 	}

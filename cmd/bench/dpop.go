@@ -88,7 +88,7 @@ func (w *world) beginProven(ctx context.Context, n int) (err error) {
 	for i := range n {
 		id := uuid.New()
 		key := proofs.Key{JKT: w.prover.jkt, Once: proofs.Once{Digest: append(id[:], id[:]...), Use: id, TTL: time.Minute}}
-		s, err := w.tokens.StartSessionProven(ctx, &w.public, w.users[i%len(w.users)], scope, []string{w.issuer}, key, origin)
+		s, err := w.tokens.StartSession(ctx, &w.public, w.users[i%len(w.users)], scope, []string{w.issuer}, key, origin)
 		if err != nil {
 			return err
 		}

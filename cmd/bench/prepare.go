@@ -20,6 +20,7 @@ import (
 	"signet/authorizations"
 	"signet/clients"
 	"signet/keys"
+	"signet/proofs"
 	"signet/storage"
 	"signet/tokens"
 	"signet/users"
@@ -132,7 +133,7 @@ func (w *world) begin(ctx context.Context, n int) error {
 	group.SetLimit(16)
 	for i := range made {
 		group.Go(func() (err error) {
-			made[i], err = w.tokens.StartSession(groupCtx, &w.client, w.users[i%len(w.users)], scope, []string{w.issuer}, origin)
+			made[i], err = w.tokens.StartSession(groupCtx, &w.client, w.users[i%len(w.users)], scope, []string{w.issuer}, proofs.Key{}, origin)
 			return err
 		})
 	}

@@ -27,6 +27,7 @@ import (
 	"signet/activity"
 	"signet/clients"
 	"signet/keys"
+	"signet/proofs"
 )
 
 // browsers are the names that a Chromium may have.
@@ -232,8 +233,8 @@ func (s *site) furnish(t testing.TB) {
 	}
 	stolen := s.session(t, shop, s.user(t, "erin", false), agents[0])
 	for range 3 { // the first time it is used, then by somebody else
-		if used, _, err := s.tokens.Refresh(t.Context(), &shop, stolen.RefreshToken, nil, nil, origin); err == nil {
-			_, _, err = s.tokens.Refresh(t.Context(), &shop, used.RefreshToken, nil, nil, origin)
+		if used, _, err := s.tokens.Refresh(t.Context(), &shop, stolen.RefreshToken, nil, nil, proofs.Key{}, origin); err == nil {
+			_, _, err = s.tokens.Refresh(t.Context(), &shop, used.RefreshToken, nil, nil, proofs.Key{}, origin)
 			check(t, err)
 		}
 	}
@@ -465,7 +466,7 @@ func TestInABrowser(t *testing.T) {
 	b.says("The session is ended.")
 	shop, err := s.clients.Get(t.Context(), "shop")
 	check(t, err)
-	if _, _, err := s.tokens.Refresh(t.Context(), &shop, issued.RefreshToken, nil, nil, origin); err == nil {
+	if _, _, err := s.tokens.Refresh(t.Context(), &shop, issued.RefreshToken, nil, nil, proofs.Key{}, origin); err == nil {
 		t.Error("the session is still good")
 	}
 	b.open("/audit?type=session.revoked")

@@ -264,7 +264,7 @@ func TestTurnedAway(t *testing.T) {
 		own, err := s.clients.Get(t.Context(), "signet-console")
 		check(t, err)
 		start := func(c clients.Client, u users.User, audience, scope string) string {
-			issued, err := s.tokens.StartSession(t.Context(), &c, u, clients.Scope{scope}, []string{audience}, origin)
+			issued, err := s.tokens.StartSession(t.Context(), &c, u, clients.Scope{scope}, []string{audience}, proofs.Key{}, origin)
 			check(t, err)
 			return issued.AccessToken
 		}
@@ -922,7 +922,7 @@ func TestSessions(t *testing.T) {
 		w.post(t, "/session/end", "id", issued.SessionID, "back", "/sessions?client=shop").leads(t, "/sessions?client=shop&done=session-ended")
 		w.post(t, "/session/end", "id", issued.SessionID, "back", "/user?id="+u.ID).leads(t, "/user?done=session-gone&id="+u.ID)
 		w.post(t, "/session/end", "id", "x", "back", "https://evil.example/").leads(t, "/sessions?done=session-gone")
-		if _, _, err := s.tokens.Refresh(t.Context(), &c, issued.RefreshToken, nil, nil, origin); err == nil {
+		if _, _, err := s.tokens.Refresh(t.Context(), &c, issued.RefreshToken, nil, nil, proofs.Key{}, origin); err == nil {
 			t.Error("the session is still good")
 		}
 		if e := s.events(t, audit.SessionRevoked); len(e) != 1 || e[0].Actor != admin.ID {

@@ -188,8 +188,9 @@ func (s *site) app(t testing.TB, id string, change ...func(*clients.Client)) cli
 // session begins a session of the user on the client.
 func (s *site) session(t testing.TB, c clients.Client, u users.User, agent string) tokens.Issued {
 	t.Helper()
-	issued, err := s.tokens.StartSession(t.Context(), &c, u, c.Scope, []string{s.tokens.Issuer()},
+	issued, err := s.tokens.StartSession(t.Context(), &c, u, c.Scope, []string{s.tokens.Issuer()}, proofs.Key{},
 		audit.Origin{Actor: u.ID, Address: "198.51.100.7", UserAgent: agent})
+
 	check(t, err)
 	return issued
 }

@@ -200,7 +200,7 @@ func (s *Console) finishLogin(c *gin.Context) {
 	client, err := s.client(ctx, info.Origin)
 	var issued tokens.Issued
 	if err == nil {
-		issued, err = s.Tokens.RedeemCode(ctx, client, c.Query("code"), s.callback(), f.Verifier, nil, nil, info.Origin)
+		issued, err = s.Tokens.RedeemCode(ctx, client, c.Query("code"), s.callback(), f.Verifier, nil, nil, proofs.Key{}, info.Origin)
 	}
 	if errors.Is(err, tokens.ErrInvalidGrant) {
 		s.redirect(c, "/login", "why", "stale", "next", f.Next)

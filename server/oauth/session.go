@@ -11,6 +11,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"signet/clients"
+	"signet/proofs"
 	"signet/server/request"
 	"signet/tokens"
 	"signet/users"
@@ -200,7 +201,7 @@ func (s *Server) refreshByCookie(c *gin.Context) (tokens.Issued, users.User, err
 	info := request.From(ctx)
 	origin := info.Origin
 	origin.Actor = client.ID
-	issued, outcome, err := s.tokens.Refresh(ctx, client, cookie.Value, nil, nil, origin)
+	issued, outcome, err := s.tokens.Refresh(ctx, client, cookie.Value, nil, nil, proofs.Key{}, origin)
 	s.metrics.refreshed(outcome)
 	info.Outcome, info.SessionID = string(outcome), issued.SessionID
 	return issued, u, err

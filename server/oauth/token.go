@@ -252,7 +252,7 @@ func (s *Server) authenticate(ctx context.Context, call *tokenCall, username, pa
 func (s *Server) startSession(ctx context.Context, call *tokenCall) (tokens.Issued, error) {
 	origin := call.origin()
 	origin.Actor = call.user.ID
-	issued, err := s.tokens.StartSessionProven(ctx, call.client, call.user, call.scope, call.audience, call.key, origin)
+	issued, err := s.tokens.StartSession(ctx, call.client, call.user, call.scope, call.audience, call.key, origin)
 	if errors.Is(err, tokens.ErrInvalidGrant) { // client or user changed since they were authenticated, or the user has a second factor
 		now, err := s.clients.Recheck(ctx, call.client)
 		switch {
@@ -301,7 +301,7 @@ func (m *manager) GenerateAccessToken(ctx context.Context, grant oauth2.GrantTyp
 	switch grant {
 	case oauth2.AuthorizationCode:
 		form := call.form
-		issued, err = m.tokens.RedeemCodeProven(ctx, call.client, form.Get("code"), form.Get("redirect_uri"), form.Get("code_verifier"),
+		issued, err = m.tokens.RedeemCode(ctx, call.client, form.Get("code"), form.Get("redirect_uri"), form.Get("code_verifier"),
 			call.scope, call.audience, call.key, call.origin())
 	case oauth2.PasswordCredentials:
 		issued, err = m.startSession(ctx, call)
@@ -318,7 +318,7 @@ func (m *manager) RefreshAccessToken(ctx context.Context, tgr *oauth2.TokenGener
 	call := tokenCallOf(ctx)
 	origin := call.origin()
 	origin.Actor = call.client.ID
-	issued, outcome, err := m.tokens.RefreshProven(ctx, call.client, tgr.Refresh, call.scope, call.audience, call.key, origin)
+	issued, outcome, err := m.tokens.Refresh(ctx, call.client, tgr.Refresh, call.scope, call.audience, call.key, origin)
 	m.metrics.refreshed(outcome)
 	call.info.Outcome = string(outcome)
 	return m.answer(call, issued, err)
