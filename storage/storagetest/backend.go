@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib" // the database/sql driver "pgx"
 	_ "modernc.org/sqlite"             // and "sqlite"
 
@@ -60,22 +61,36 @@ func newBackend(t testing.TB, name, url string) *Backend {
 	return b
 }
 
-// template is a database with the schema in it: to copy it is quicker than to migrate.
-var template = sync.OnceValues(func() (name string, err error) {
+// template is a database with the schema in it: to copy it is quicker than to migrate. What it returns ends a CREATE DATABASE … TEMPLATE.
+// PostgreSQL since 15 copies by way of its log, which takes three times as long as file by file, unless it is told not to.
+var template = sync.OnceValues(func() (source string, err error) {
 	c, err := cluster()
 	if err != nil {
 		return "", err
 	}
-	if err := administer(c.url, "CREATE DATABASE template_migrated TEMPLATE template0"); err != nil {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, c.url)
+	if err != nil {
 		return "", err
 	}
-	ctx := context.Background()
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, "CREATE DATABASE template_migrated TEMPLATE template0"); err != nil {
+		return "", err
+	}
+	source = "template_migrated"
+	var told bool
+	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int >= 150000").Scan(&told); err != nil {
+		return "", err
+	}
+	if told {
+		source += " STRATEGY FILE_COPY"
+	}
 	store, err := postgres.Open(ctx, strings.Replace(c.url, "/postgres?", "/template_migrated?", 1), nil)
 	if err != nil {
 		return "", err
 	}
 	defer store.Close()
-	return "template_migrated", store.Migrate(ctx)
+	return source, store.Migrate(ctx)
 })
 
 // migratedPostgres returns the URL of a fresh database that has the schema. On somebody's own server, where a template
