@@ -456,7 +456,10 @@ func TestStepUp(t *testing.T) {
 		s.authorize(ask(c, "acr_values", "aal1")).code(t)
 		s.authorize(ask(c, "acr_values", "unknown 1")).code(t)
 		s.authorize(ask(c, "acr_values", "aal2 aal1")).code(t)
-		s.authorize(ask(c, "acr_values", "aal2", "prompt", "none")).refused(t, "unmet_authentication_requirements")
+		if got := methods(s.idToken(t, c, s.authorize(ask(c, "acr_values", "aal2", "prompt", "none")))); got != "[pwd] aal1" { // what there is
+			t.Errorf("with prompt=none: %s", got)
+		}
+		s.authorize(ask(c, "claims", `{"id_token":{"acr":{"essential":true,"values":["aal2"]}}}`, "prompt", "none")).refused(t, "unmet_authentication_requirements")
 		app, _ := r.withApp(t, u)
 		v := s.authorize(ask(c, "acr_values", "aal2"))
 		if v.action != "/login" {

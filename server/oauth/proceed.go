@@ -183,6 +183,10 @@ func (s *Server) wanted(r *authorizations.Request, client *clients.Client, l log
 		subject = r.HintedSubject
 	}
 	fresh := st.proved || st.confirmed
+	unmet := !satisfies(r, l.Class)
+	if r.Asks(authorizations.PromptNone) && len(r.Claims.Classes) == 0 {
+		unmet = false // acr_values is a wish, which fails no request where nobody can be asked (OpenID Connect Core section 5.5.1.1)
+	}
 	switch {
 	case !known:
 		return login, nil
@@ -197,9 +201,9 @@ func (s *Server) wanted(r *authorizations.Request, client *clients.Client, l log
 			return nil, errLoginRequired // it is not the one that the client means
 		}
 		return login, nil
-	case !satisfies(r, l.Class) && needsTwo(r) && !fresh:
+	case unmet && needsTwo(r) && !fresh:
 		return &question{authorizations.StageLogin, errUnmetClass}, nil
-	case !satisfies(r, l.Class):
+	case unmet:
 		return nil, errUnmetClass
 	case r.Asks(authorizations.PromptAccount) && !st.chosen && !fresh:
 		return &question{authorizations.StageAccount, errAccountRequired}, nil
