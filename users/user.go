@@ -331,6 +331,15 @@ func (s *Service) Find(ctx context.Context, nameOrID string) (User, error) {
 	return s.store.User(ctx, Canonical(nameOrID))
 }
 
+// Get returns the user with that id, or ErrNotFound, though a user may have it for a name.
+func (s *Service) Get(ctx context.Context, id string) (User, error) {
+	u, err := s.Find(ctx, id)
+	if err == nil && u.ID != id {
+		return User{}, ErrNotFound
+	}
+	return u, err
+}
+
 // List returns the selected users in the order of their names.
 func (s *Service) List(ctx context.Context, f Filter) ([]User, error) {
 	f.Query, f.After = Canonical(f.Query), Canonical(f.After)

@@ -12,7 +12,7 @@ import (
 
 // getAccount answers GET /account.
 func (s *Server) getAccount(c *call) (reply, error) {
-	u, err := s.users.Find(c.Request.Context(), c.access.UserID)
+	u, err := s.users.Get(c.Request.Context(), c.access.UserID)
 	return ok(struct {
 		ID        string    `json:"id"`
 		Username  string    `json:"username"`

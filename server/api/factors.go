@@ -87,7 +87,7 @@ func (s *Server) addOwnFactor(c *call) (reply, error) {
 	case (given.Enrolment == nil) != (given.Code == nil):
 		return reply{}, badRequest("enrolment and code go together")
 	}
-	u, err := s.users.Find(ctx, c.access.UserID)
+	u, err := s.users.Get(ctx, c.access.UserID)
 	if err != nil {
 		return reply{}, err
 	}

@@ -16,11 +16,7 @@ func (s *Server) user(c *call) (users.User, error) {
 	if err != nil {
 		return users.User{}, users.ErrNotFound
 	}
-	u, err := s.users.Find(c.Request.Context(), id.String())
-	if err == nil && u.ID != id.String() { // a user whose name looks like an id
-		err = users.ErrNotFound
-	}
-	return u, err
+	return s.users.Get(c.Request.Context(), id.String())
 }
 
 // profileBody are the members of a user's profile in a body. Those that are left out are nil; null removes one.

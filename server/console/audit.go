@@ -148,7 +148,7 @@ func (s *Console) named(v *visit, events []audit.Event) []eventRow {
 		}
 		if _, asked := names[id]; !asked {
 			names[id] = id
-			if u, err := s.Users.Find(v.ctx(), id); err == nil {
+			if u, err := s.Users.Get(v.ctx(), id); err == nil {
 				names[id] = u.Username
 			}
 		}

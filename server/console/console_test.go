@@ -905,6 +905,20 @@ func TestUsers(t *testing.T) {
 	})
 }
 
+// A form is about the user with that id, and not about one who is called like it.
+func TestUserNamedLikeAnother(t *testing.T) {
+	each(t, func(t *testing.T, s *site) {
+		w, _ := s.admin(t, "admin")
+		gone := s.user(t, "bob", false)
+		namesake := s.user(t, gone.ID, false)
+		check(t, s.users.Delete(t.Context(), gone.ID, origin))
+		w.post(t, "/user/admin", "id", gone.ID).want(t, http.StatusNotFound)
+		if u, err := s.users.Find(t.Context(), namesake.ID); err != nil || u.Admin {
+			t.Errorf("%+v, %v", u, err)
+		}
+	})
+}
+
 func TestSessions(t *testing.T) {
 	each(t, func(t *testing.T, s *site) {
 		w, admin := s.admin(t, "admin")

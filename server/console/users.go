@@ -125,7 +125,7 @@ func (s *Console) showUserPage(v *visit, status int, u users.User, problems map[
 }
 
 // target is the user that a form is about.
-func (s *Console) target(v *visit) (users.User, error) { return s.Users.Find(v.ctx(), v.form("id")) }
+func (s *Console) target(v *visit) (users.User, error) { return s.Users.Get(v.ctx(), v.form("id")) }
 
 func (s *Console) newPassword(v *visit) error {
 	u, err := s.target(v)
@@ -209,7 +209,7 @@ func (s *Console) resetFactors(v *visit) error {
 // confirmUser asks before something is done to a user.
 func (s *Console) confirmUser(what string) handler {
 	return func(v *visit) error {
-		u, err := s.Users.Find(v.ctx(), v.Query("id"))
+		u, err := s.Users.Get(v.ctx(), v.Query("id"))
 		if err != nil {
 			return err
 		}

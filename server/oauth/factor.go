@@ -107,7 +107,7 @@ func (s *Server) logInByPasskey(c *gin.Context) {
 	userID, proof, err := s.logins.CheckPasskey(ctx, s.browser(c), form.Get("challenge"), answer, client.ID, info.Origin)
 	var u users.User
 	if err == nil {
-		if u, err = s.users.Find(ctx, userID); errors.Is(err, users.ErrNotFound) || err == nil && (u.ID != userID || u.Disabled) {
+		if u, err = s.users.Get(ctx, userID); errors.Is(err, users.ErrNotFound) || err == nil && u.Disabled {
 			err = logins.ErrWrongFactor
 		}
 	}
@@ -120,12 +120,12 @@ func (s *Server) logInByPasskey(c *gin.Context) {
 
 // half returns the user whose password was right. It shows the login page where that is too long ago, or the user has changed.
 func (s *Server) half(c *gin.Context, client *clients.Client, p authorizations.Pending) (u users.User, ok bool) {
-	u, err := s.users.Find(c.Request.Context(), p.Half.UserID)
+	u, err := s.users.Get(c.Request.Context(), p.Half.UserID)
 	if err != nil && !errors.Is(err, users.ErrNotFound) {
 		s.fail(c, p.Request, err)
 		return u, false
 	}
-	if p.Expired || err != nil || u.ID != p.Half.UserID || u.Epoch != p.Half.Epoch || u.Disabled {
+	if p.Expired || err != nil || u.Epoch != p.Half.Epoch || u.Disabled {
 		v := s.loginPage(c, client, p)
 		v.Expired = true
 		s.pages.Login(c, http.StatusOK, p.Request.Locales, v)

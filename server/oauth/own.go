@@ -108,7 +108,7 @@ func (s *Server) visit(c *gin.Context, page string, fresh bool) (*ownVisit, bool
 		s.ask(c, own, r, l, authorizations.Consent{}, ask.stage)
 		return nil, false
 	}
-	u, err := s.users.Find(ctx, l.UserID)
+	u, err := s.users.Get(ctx, l.UserID)
 	if err != nil {
 		s.fail(c, r, err)
 		return nil, false
@@ -248,7 +248,7 @@ func (s *Server) changePassword(v *ownVisit) {
 		s.showPassword(v, status, pages.OwnPassword{Problem: problem, RetryAfter: wait})
 		return
 	}
-	u, err := s.users.Find(ctx, v.user.ID)
+	u, err := s.users.Get(ctx, v.user.ID)
 	if err != nil {
 		s.ownFail(v, err)
 		return

@@ -118,7 +118,7 @@ func (s *Server) askForPassword(c *gin.Context) {
 
 // nameOf returns the name of the user whom a link is for.
 func (s *Server) nameOf(c *gin.Context, l users.Link) (string, error) {
-	u, err := s.users.Find(c.Request.Context(), l.Subject)
+	u, err := s.users.Get(c.Request.Context(), l.Subject)
 	if errors.Is(err, users.ErrNotFound) {
 		err = users.ErrLink
 	}
