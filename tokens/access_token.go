@@ -118,14 +118,15 @@ func (a *Audience) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(a))
 }
 
-// newTokenID returns a random jti. That of a token without a session, or one that was exchanged, begins with the epoch of its
-// client, so that the token dies with the epoch.
+// newTokenID returns a random jti.
 func newTokenID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:])
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
+// newClientTokenID returns the jti of a token without a session, or of one that was exchanged. It begins with the epoch of its client, so
+// that the token dies with the epoch.
 func newClientTokenID(epoch int64) string {
 	var b [8 + 16]byte
 	binary.BigEndian.PutUint64(b[:8], uint64(epoch)) //nolint:gosec // the same 64 bits

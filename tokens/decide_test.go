@@ -23,6 +23,7 @@ func TestDecide(t *testing.T) {
 	retry := func(st *State, _ *Use) { st.Sequence, st.InWindow = 6, true }
 	theft := func(st *State, _ *Use) { st.Sequence, st.InWindow = 7, true }
 	behind := func(st *State, _ *Use) { st.Sequence = 4 }
+	stays := func(_ *State, u *Use) { u.To = u.From }
 	wide := func(_ *State, u *Use) { u.Scope = clients.Scope{"read", "admin"} }
 	far := func(_ *State, u *Use) { u.Audience = []string{"https://c"} }
 	for _, c := range []struct {
@@ -56,6 +57,15 @@ func TestDecide(t *testing.T) {
 		{name: "another audience", changes: []change{far}, want: Rejected, err: ErrInvalidTarget},
 		{name: "one audience of two", changes: []change{func(_ *State, u *Use) { u.Audience = []string{"https://b"} }}, want: Rotated},
 		{name: "more scope, another audience", changes: []change{wide, far}, want: Rejected, err: ErrInvalidScope},
+
+		{name: "it stays, and could be used after all", changes: []change{stays}, want: Rotated},
+		{name: "it stays, in a window", changes: []change{stays, func(st *State, _ *Use) { st.InWindow = true }}, want: Rotated},
+		{name: "it stays, more scope", changes: []change{stays, wide}, want: Rejected, err: ErrInvalidScope},
+		{name: "it stays, another audience", changes: []change{stays, far}, want: Rejected, err: ErrInvalidTarget},
+		{name: "it stays, and was rotated a moment ago", changes: []change{stays, retry}, want: Rejected, err: ErrInvalidGrant},
+		{name: "it stays, and was rotated long ago", changes: []change{stays, func(st *State, _ *Use) { st.Sequence = 6 }}, want: Reused},
+		{name: "it stays, and was rotated twice", changes: []change{stays, theft}, want: Reused},
+		{name: "it stays, newer than the row", changes: []change{stays, behind}, want: CaughtUp},
 
 		// What is asked for never hides theft, and never makes a retry or a catching up of what is refused.
 		{name: "theft and more scope", changes: []change{theft, wide}, want: Reused},

@@ -122,37 +122,24 @@ func (s *Service) Of(ctx context.Context, token string) (clientID string, u user
 
 // decide judges a use that Rotate refused. The verdict is what to do; the error goes with Rejected.
 func decide(st State, known bool, u Use) (Outcome, error) {
+	rotates := u.To != u.From // else the token is to stay as it is
 	switch {
 	case !known, !st.Genuine, st.ClientID != u.ClientID, !st.Live, !st.Now.Before(st.IdleEnd):
 		return Rejected, ErrInvalidGrant
 	case st.JKT != "" && st.JKT != u.Key.JKT: // nobody but the holder of the key says anything by it
 		return Rejected, ErrInvalidGrant
-	case u.From == u.To && st.Sequence == u.From+1 && st.InWindow: // it was rotated just before the client was made one of FAPI 2.0
+	case !rotates && st.Sequence == u.From+1 && st.InWindow: // it was rotated just before the client was made one of FAPI 2.0
 		return Rejected, ErrInvalidGrant
-	case u.From == u.To && st.Sequence == u.From:
-		return unrotated(st, u)
-	case st.Sequence > u.To, st.Sequence == u.To && !st.InWindow:
+	case st.Sequence > u.To, rotates && st.Sequence == u.To && !st.InWindow:
 		return Reused, nil
 	case !u.Scope.Within(st.Scope):
 		return Rejected, ErrInvalidScope
 	case !clients.Scope(u.Audience).Within(st.Audience):
 		return Rejected, ErrInvalidTarget
-	case st.Sequence == u.To:
+	case rotates && st.Sequence == u.To:
 		return Retried, nil
 	case st.Sequence < u.From:
 		return CaughtUp, nil
-	default:
-		return Rotated, nil
-	}
-}
-
-// unrotated judges a use that is to leave the token as it is.
-func unrotated(st State, u Use) (Outcome, error) {
-	switch {
-	case !u.Scope.Within(st.Scope):
-		return Rejected, ErrInvalidScope
-	case !clients.Scope(u.Audience).Within(st.Audience):
-		return Rejected, ErrInvalidTarget
 	default:
 		return Rotated, nil
 	}
