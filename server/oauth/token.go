@@ -91,9 +91,9 @@ func (s *Server) newGrants() *server.Server {
 		fields := map[string]any{"scope": ti.GetScope()} // the library leaves out an empty one
 		if issued, ok := ti.(*issuedTokens); ok {
 			fields[tokenTypeField] = issued.tokenType
-		}
-		if issued, ok := ti.(*issuedTokens); ok && issued.idToken != "" {
-			fields["id_token"] = issued.idToken
+			if issued.idToken != "" {
+				fields["id_token"] = issued.idToken
+			}
 		}
 		return fields
 	}
@@ -122,6 +122,15 @@ func (s *Server) newGrants() *server.Server {
 // tokenTypeField is where the type of the token travels through the library, which knows only one.
 const tokenTypeField = "signet token_type" //nolint:gosec // a name
 
+// required are the parameters without which a grant cannot be.
+var required = map[clients.Grant][]string{
+	clients.Password:          {"username", "password"},
+	clients.RefreshToken:      {"refresh_token"},
+	clients.AuthorizationCode: {"code"},
+	clients.DeviceCode:        {"device_code"},
+	clients.TokenExchange:     {"subject_token", "subject_token_type"},
+}
+
 // check refuses what is wrong with the call before a password is tried or a token is looked at.
 func (t *tokenCall) check(issuer string) error {
 	if !t.form.Has("grant_type") {
@@ -138,14 +147,7 @@ func (t *tokenCall) check(issuer string) error {
 	if t.client.RequireDPoP && !t.key.Proven() {
 		return badRequest("invalid_dpop_proof", "this client's tokens are bound to a key: the request needs a proof in the header DPoP")
 	}
-	for _, name := range map[clients.Grant][]string{
-		clients.Password:     {"username", "password"},
-		clients.RefreshToken: {"refresh_token"},
-
-		clients.AuthorizationCode: {"code"},
-		clients.DeviceCode:        {"device_code"},
-		clients.TokenExchange:     {"subject_token", "subject_token_type"},
-	}[grant] {
+	for _, name := range required[grant] {
 		if !t.form.Has(name) {
 			return invalidRequest("the parameter " + name + " is missing")
 		}
