@@ -36,8 +36,8 @@ type Party struct {
 	Redirects []byte // digest of the redirect URIs
 }
 
-// PartyOf returns the client as a consent remembers it.
-func PartyOf(c *clients.Client) Party {
+// partyOf returns the client as a consent remembers it.
+func partyOf(c *clients.Client) Party {
 	uris := slices.Clone(c.RedirectURIs)
 	slices.Sort(uris)
 	sum := sha256.Sum256([]byte(strings.Join(uris, "\n")))
@@ -137,7 +137,7 @@ func New(store Store, secret keys.Secret, log *slog.Logger) *Service {
 
 // Visitor returns the login, if it is live, and what its user has allowed the client.
 func (s *Service) Visitor(ctx context.Context, r logins.Ref, c *clients.Client) (l logins.Login, allowed Consent, ok bool, err error) {
-	return s.store.Visitor(ctx, r, PartyOf(c))
+	return s.store.Visitor(ctx, r, partyOf(c))
 }
 
 // Decision is how it came that a request is granted.
@@ -153,7 +153,7 @@ const (
 // Issue returns a code for the request, which the login's user has granted, and the user's id. A confirmation is remembered unless
 // anybody could pose as the client (RFC 8252 section 8.6). It returns ErrChanged, or the database's error.
 func (s *Service) Issue(ctx context.Context, c *clients.Client, l logins.Ref, r *Request, d Decision, o audit.Origin) (code, userID string, err error) {
-	n := NewCode{Code: newCode(), Login: l, Party: PartyOf(c), Request: r, Unasked: d == Unasked, Confirmed: d == Confirmed}
+	n := NewCode{Code: newCode(), Login: l, Party: partyOf(c), Request: r, Unasked: d == Unasked, Confirmed: d == Confirmed}
 	n.Remember = n.Confirmed && !Impersonable(c, r.RedirectURI)
 	e := granted(n, r.ConsentScope().String(), o)
 	userID, ok, err := s.store.CreateCode(ctx, n, e)

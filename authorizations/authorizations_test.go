@@ -71,7 +71,7 @@ func TestSealedRequestExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(t)
 		sealed := s.Seal(StageLogin, "browser", Pending{Request: request})
-		time.Sleep(SealTTL - time.Second)
+		time.Sleep(sealTTL - time.Second)
 		if p, ok := s.Open(StageLogin, "browser", sealed); !ok || p.Expired {
 			t.Error("it expires too early")
 		}

@@ -158,7 +158,7 @@ func (s *Service) Device(ctx context.Context, c UserCode) (Device, bool, error) 
 // Approve lets the device of the request begin a session, as its login's user has confirmed. It returns ErrChanged, or the database's
 // error.
 func (s *Service) Approve(ctx context.Context, c *clients.Client, l logins.Ref, r *Request, o audit.Origin) error {
-	n := NewCode{Login: l, Party: PartyOf(c), Request: r, Confirmed: true, Remember: true}
+	n := NewCode{Login: l, Party: partyOf(c), Request: r, Confirmed: true, Remember: true}
 	e := granted(n, "a device: "+r.Scope.String(), o)
 	userID, ok, err := s.store.ApproveDevice(ctx, n, s.digestOf(r.Device), e)
 	if err == nil && !ok {

@@ -15,7 +15,7 @@ const (
 	PushedTTL = time.Minute
 
 	// KeepPushed is how long after that a pushed request is kept: the user may take their time to log in.
-	KeepPushed = SealTTL + time.Minute
+	KeepPushed = sealTTL + time.Minute
 
 	// pushedPrefix is what the request_uri of a pushed request begins with.
 	pushedPrefix = "urn:ietf:params:oauth:request_uri:"

@@ -95,8 +95,8 @@ const (
 	StageAnew    Stage = "anew"     // to begin from the start in whichever browser, as with the link to /authorize
 )
 
-// SealTTL is how long a form may lie open. After that it begins anew.
-const SealTTL = time.Hour
+// sealTTL is how long a form may lie open. After that it begins anew.
+const sealTTL = time.Hour
 
 // sealed is a request with the circumstances that a stage depends on.
 type sealed struct {
@@ -114,8 +114,8 @@ type Half struct {
 	Stay   bool   `json:"stay"`
 }
 
-// HalfTTL is how long the other half of a login may take.
-const HalfTTL = 10 * time.Minute
+// halfTTL is how long the other half of a login may take.
+const halfTTL = 10 * time.Minute
 
 // Pending is a request that waits in a form.
 type Pending struct {
@@ -155,9 +155,9 @@ func (s *Service) Open(stage Stage, browser, text string) (p Pending, ok bool) {
 	if err != nil || json.Unmarshal(plain, &read) != nil || read.Request == nil {
 		return Pending{}, false
 	}
-	ttl := SealTTL
+	ttl := sealTTL
 	if stage == StageFactor || stage == StageEnrol {
-		ttl = HalfTTL
+		ttl = halfTTL
 	}
 	return Pending{read.Request, read.Login, read.AuthTime, read.Half, time.Since(read.At).Abs() > ttl}, true
 }

@@ -33,8 +33,8 @@ const (
 // RegistrationModes lists the modes, the default first.
 var RegistrationModes = []RegistrationMode{RegistrationOff, RegistrationToken, RegistrationOpen}
 
-// RegisteredGrants are those that are open to registration.
-var RegisteredGrants = []Grant{AuthorizationCode, RefreshToken, DeviceCode}
+// registeredGrants are those that are open to registration.
+var registeredGrants = []Grant{AuthorizationCode, RefreshToken, DeviceCode}
 
 // What a client that comes by itself may take up.
 const (
@@ -195,8 +195,8 @@ func (s *Service) confine(c *Client) error {
 		c.Grants = []Grant{AuthorizationCode, RefreshToken}
 	}
 	for _, g := range c.Grants {
-		if !slices.Contains(RegisteredGrants, g) {
-			return invalid("grant_types", "%q is not open to registration; allowed: %s", g, join(RegisteredGrants))
+		if !slices.Contains(registeredGrants, g) {
+			return invalid("grant_types", "%q is not open to registration; allowed: %s", g, join(registeredGrants))
 		}
 	}
 	if len(c.RedirectURIs) > maxRegisteredURIs {

@@ -476,7 +476,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"no signature":                      parts[0] + "." + parts[1] + ".", "two parts": parts[0] + "." + parts[1], "four parts": token + ".", "five parts, as a JWE": token + "." + parts[1] + "." + parts[2],
 		"empty": "", "dots": strings.Repeat(".", 1<<20), "padding": token + "=", "space": token + " ", "a line break": token[:20] + "\n" + token[20:],
 		"another's payload": parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"bob"}`)) + "." + parts[2],
-		"too long":          forge(good, `{"sub":"ann","x":"`+strings.Repeat("x", MaxTokenLength)+`"}`),
+		"too long":          forge(good, `{"sub":"ann","x":"`+strings.Repeat("x", maxTokenLength)+`"}`),
 		"DER signature":     parts[0] + "." + parts[1] + "." + base64.RawURLEncoding.EncodeToString([]byte{0x30, 6, 2, 1, 1, 2, 1, 1}),
 		"zero signature":    parts[0] + "." + parts[1] + "." + base64.RawURLEncoding.EncodeToString(make([]byte, 64)),
 	} {

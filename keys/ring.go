@@ -19,8 +19,8 @@ var ErrWrongSecret = errors.New("SIGNET_SECRET does not open the signing keys in
 // errUnknownKey says that a token names a key that the ring does not hold.
 var errUnknownKey = errors.New("unknown signing key")
 
-// MaxTokenLength bounds what Verify looks at, in bytes; an access token of Signet is a fraction of it.
-const MaxTokenLength = 16 << 10
+// maxTokenLength bounds what Verify looks at, in bytes; an access token of Signet is a fraction of it.
+const maxTokenLength = 16 << 10
 
 // tokenType is the JOSE typ of an access token (RFC 9068 section 2.1).
 const tokenType = "at+jwt"
@@ -139,7 +139,7 @@ var parser = jwt.NewParser(
 // The algorithm is the key's own; the token's header has to agree with it.
 func (r *ring) verify(token, typ string, claims jwt.Claims) (kid string, err error) {
 	// The length comes first: nothing long is worth decoding. And decoders skip line breaks, which no token has.
-	if len(token) > MaxTokenLength || strings.Count(token, ".") != 2 || strings.ContainsAny(token, "\r\n") {
+	if len(token) > maxTokenLength || strings.Count(token, ".") != 2 || strings.ContainsAny(token, "\r\n") {
 		return "", jwt.ErrTokenMalformed
 	}
 	_, err = parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {

@@ -41,8 +41,8 @@ type sealedEnrolment struct {
 	At     time.Time `json:"at"`
 }
 
-// EnrolmentTTL is how long an enrolment may take.
-const EnrolmentTTL = 30 * time.Minute
+// enrolmentTTL is how long an enrolment may take.
+const enrolmentTTL = 30 * time.Minute
 
 // EnrolTOTP makes up a secret for an authenticator app of the user. The enrolment can be finished by the same user in the same place,
 // such as a browser, alone.
@@ -68,7 +68,7 @@ func (s *Service) enrolment(u users.User, secret []byte, sealed string) Enrolmen
 }
 
 func (s *Service) openEnrolment(userID, place, sealed string) (read sealedEnrolment, ok bool) {
-	ok = s.open(sealed, "totp "+userID+" "+place, &read) && time.Since(read.At).Abs() <= EnrolmentTTL
+	ok = s.open(sealed, "totp "+userID+" "+place, &read) && time.Since(read.At).Abs() <= enrolmentTTL
 	return read, ok
 }
 

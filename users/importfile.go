@@ -21,7 +21,7 @@ const (
 )
 
 // importColumns are all that there are.
-var importColumns = append([]string{usernameColumn, hashColumn}, ProfileMembers...)
+var importColumns = append([]string{usernameColumn, hashColumn}, profileMembers...)
 
 // maxRow is how long a row of an imported file may be, in bytes: many times as long as a good one.
 const maxRow = 64 << 10

@@ -37,8 +37,8 @@ type Profile struct {
 	UpdatedAt           time.Time                  `json:"updated_at,omitzero"` // set by the database
 }
 
-// ProfileMembers are the names of the members that can be changed.
-var ProfileMembers = []string{
+// profileMembers are the names of the members that can be changed.
+var profileMembers = []string{
 	"name", "given_name", "family_name", "picture", "locale", "zoneinfo", "email", "email_verified", "phone_number",
 	"phone_number_verified", "groups", "claims",
 }
@@ -115,7 +115,7 @@ var kinds = map[reflect.Kind]string{
 
 // profileField returns the field of the member of that name.
 func profileField(p *Profile, name string) (reflect.Value, bool) {
-	if !slices.Contains(ProfileMembers, name) {
+	if !slices.Contains(profileMembers, name) {
 		return reflect.Value{}, false
 	}
 	v := reflect.ValueOf(p).Elem()
