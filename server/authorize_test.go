@@ -519,6 +519,30 @@ func TestAuthorizationCodeConformance(t *testing.T) {
 				s.authorize(ask(c, pair[0], pair[1])).page(t, http.StatusOK)
 			}
 		}},
+		{"23 login_hint of somebody else asks for them, not for who is logged in", func(t *testing.T, _ *backend, r *replica) {
+			c, alice, bob, s := r.shop(t, "shop", trusted), r.user(t, "alice"), r.user(t, "bob"), r.surfer(t)
+			_, err := r.users.Update(t.Context(), alice.ID, users.Change{Profile: members(t, `{"email":"ann@example.com"}`)}, origin)
+			check(t, err)
+			token := r.redeem(t, c, s.grant(ask(c), alice).code(t)).issued(t).text("id_token")
+			for _, x := range []struct{ hint, token, name string }{
+				{"bob", "", "bob"}, {"", "", "alice"}, {"Alice", "", "alice"}, {"Ann@example.com", "", "alice"}, {"bob", token, "alice"},
+			} {
+				v := s.authorize(ask(c, "prompt", "login", "login_hint", x.hint, "id_token_hint", x.token))
+				v.page(t, http.StatusOK)
+				for _, i := range elements(t, v.body, "input") {
+					if i["name"] == "username" && i["value"] != x.name {
+						t.Errorf("for %q the name is %q, want %q", x.hint, i["value"], x.name)
+					}
+				}
+				if x.name == "bob" && strings.Contains(v.body, "alice") {
+					t.Error("the page asks for bob, and names alice")
+				}
+			}
+			claims := payload(t, r.redeem(t, c, s.enter(s.authorize(ask(c, "prompt", "login", "login_hint", "bob")), bob).code(t)).issued(t).text("id_token"))
+			if claims["sub"] != bob.ID {
+				t.Errorf("logged in: %v", claims)
+			}
+		}},
 		{"24 request objects and registration are not supported", func(t *testing.T, _ *backend, r *replica) {
 			c, s := r.shop(t, "shop"), r.surfer(t)
 			s.authorize(ask(c, "request", "eyJhbGciOiJub25lIn0.e30.")).refused(t, "request_not_supported")

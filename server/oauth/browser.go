@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"net/url"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
@@ -13,6 +14,7 @@ import (
 	"signet/logins"
 	"signet/server/pages"
 	"signet/server/request"
+	"signet/users"
 )
 
 // The cookies of the pages. One says who is logged in; the other tells one browser from another, so that what waits for a user in one
@@ -84,11 +86,20 @@ func (s *Server) ask(c *gin.Context, client *clients.Client, r *authorizations.R
 	default:
 		v := s.loginPage(c, client, pending)
 		v.Username, v.Anew = r.LoginHint, s.anew(c, r)
-		if l.ID != "" && (r.HintedSubject == "" || r.HintedSubject == l.UserID) {
+		if l.ID != "" && (r.HintedSubject == l.UserID || r.HintedSubject == "" && s.hinted(c, r, l)) {
 			v.Again, v.Username, v.Stay = l.Username, l.Username, l.Stays()
 		}
 		s.pages.Login(c, http.StatusOK, r.Locales, v)
 	}
+}
+
+// hinted tells whether the login_hint, if there is one, may mean who is logged in: by name, or by address, which clients know from ID tokens.
+func (s *Server) hinted(c *gin.Context, r *authorizations.Request, l logins.Login) bool {
+	if r.LoginHint == "" || users.Canonical(r.LoginHint) == users.Canonical(l.Username) {
+		return true
+	}
+	u, err := s.users.Get(c.Request.Context(), l.UserID)
+	return err != nil || strings.EqualFold(r.LoginHint, u.Email)
 }
 
 // shownClient is what users are shown of the client; nil for Signet's own pages.
