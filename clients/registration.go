@@ -199,6 +199,9 @@ func (s *Service) confine(c *Client) error {
 			return invalid("grant_types", "%q is not open to registration; allowed: %s", g, join(registeredGrants))
 		}
 	}
+	if !c.May(AuthorizationCode) && !c.May(DeviceCode) { // RFC 7591 section 2.1: nobody gets into an inconsistent state
+		return invalid("grant_types", "need %s or %s: the client could begin no session otherwise", AuthorizationCode, DeviceCode)
+	}
 	if len(c.RedirectURIs) > maxRegisteredURIs {
 		return invalid("redirect_uris", "are more than %d", maxRegisteredURIs)
 	}

@@ -114,6 +114,8 @@ func TestRegistrationConformance(t *testing.T) {
 				{`"grant_types": ["password"]`, "invalid_client_metadata", "grant_types"},
 				{`"grant_types": ["implicit"]`, "invalid_client_metadata", "grant_types"},
 				{`"grant_types": ["client_credentials"]`, "invalid_client_metadata", "grant_types"},
+				{`"grant_types": ["refresh_token"]`, "invalid_client_metadata", "grant_types"},
+				{`"grant_types": []`, "invalid_client_metadata", "grant_types"},
 				{`"response_types": ["token"]`, "invalid_client_metadata", "response_types"},
 				{`"token_endpoint_auth_method": "tls_client_auth"`, "invalid_client_metadata", "token_endpoint_auth_method"},
 				{`"scope": "openid signet:admin"`, "invalid_client_metadata", "scope"},
@@ -202,6 +204,7 @@ func TestRegistrationConformance(t *testing.T) {
 			put(token, `, "client_secret": "another"`).want(t, 400, "invalid_client_metadata")
 			put(token, `, "scope": "signet:admin"`).want(t, 400, "invalid_client_metadata")
 			put(token, `, "grant_types": ["password"]`).want(t, 400, "invalid_client_metadata")
+			put(token, `, "grant_types": ["refresh_token"]`).want(t, 400, "invalid_client_metadata")
 			r.speak(t, "PUT", path, token, goodApp).want(t, 400, "invalid_client_metadata")                                                 // no client_id
 			r.speak(t, "PUT", path, token, strings.Replace(goodApp, "{", `{"client_id": "x", `, 1)).want(t, 400, "invalid_client_metadata") // another's
 			for _, bad := range []string{"", "x", "sgm_x", other.text("registration_access_token"), token + "x", a.text("client_secret")} {
